@@ -1,0 +1,72 @@
+"""Rasterisation: which triangle is seen at each pixel. One result type, several backends."""
+
+import importlib.util
+
+import numpy as np
+
+from tracker.camera import Intrinsics
+from tracker.rasterizer.fragments import BACKGROUND, VISIBILITY_TOLERANCE_M, Fragments, visible_points
+
+__all__ = ["BACKENDS", "BACKGROUND", "VISIBILITY_TOLERANCE_M", "Fragments", "rasterize", "visible_points"]
+
+BACKENDS = ("auto", "numba", "reference", "pytorch3d")
+
+# Nothing nearer than a centimetre is drawn: a head that close would be the camera itself.
+NEAR_M = 0.01
+
+
+def rasterize(
+    vertices_cam_m: np.ndarray,
+    triangles: np.ndarray,
+    intrinsics: Intrinsics,
+    size: tuple[int, int],
+    backend: str = "auto",
+    near_m: float = NEAR_M,
+    cull_back: bool = False,
+) -> Fragments:
+    """The nearest triangle at each pixel centre.
+
+    Args:
+        vertices_cam_m: (V, 3) metres, camera frame (x right, y down, z forward).
+        triangles: (F, 3) vertex ids, counter-clockwise seen from outside.
+        intrinsics: camera of the picture.
+        size: (height, width) pixels.
+        backend: one of `BACKENDS`; 'auto' takes pytorch3d where it and a CUDA device are there, else numba.
+        near_m: surface nearer than this is not drawn; triangles that cross the camera plane are drawn in part.
+        cull_back: leave out triangles seen from behind.
+
+    Returns:
+        See `Fragments`.
+
+    Raises:
+        ValueError: an array of another shape, or an unknown backend.
+    """
+    if vertices_cam_m.ndim != 2 or vertices_cam_m.shape[1] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
+        raise ValueError(f"vertices and triangles must be (V, 3) and (F, 3), not {vertices_cam_m.shape} and {triangles.shape}")
+    if len(triangles) and (triangles.min() < 0 or triangles.max() >= len(vertices_cam_m)):
+        raise ValueError(f"triangles name vertices outside 0 to {len(vertices_cam_m) - 1}")
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown rasteriser '{backend}'; known: {', '.join(BACKENDS)}")
+    if backend == "auto":
+        backend = "pytorch3d" if _pytorch3d_on_cuda() else "numba"
+    arguments = (vertices_cam_m, triangles, intrinsics, size, near_m, cull_back)
+    if backend == "reference":
+        from tracker.rasterizer.reference import rasterize_reference
+
+        return rasterize_reference(*arguments)
+    if backend == "pytorch3d":
+        from tracker.rasterizer.pytorch3d_backend import rasterize_pytorch3d
+
+        return rasterize_pytorch3d(*arguments)
+    from tracker.rasterizer.numba_backend import rasterize_numba
+
+    return rasterize_numba(*arguments)
+
+
+def _pytorch3d_on_cuda() -> bool:
+    """Whether pytorch3d is installed and a CUDA device is there."""
+    if importlib.util.find_spec("pytorch3d") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
