@@ -1,0 +1,188 @@
+"""Manifests: what a stage was made from, so that it is skipped on an exact match alone, and why it would run.
+
+A manifest is a JSON file beside the outputs: the config part, a hash of each input, the code the stage depends on, and
+a listing of the outputs. It is written twice: when the stage starts (`complete` false) and, last of all, when it ends.
+"""
+
+import ast
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stages import files
+from tracker.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+MISSING = "missing"
+# Their values reach a manifest through the config part; a new default for one stage must not repeat the others.
+_VALUES_ONLY = frozenset({"tracker.config", "tracker.settings", "stages.config_file"})
+_HASH_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Identity of one stage's outputs.
+
+    Attributes:
+        stage: the stage's name.
+        complete: the stage ran to its end.
+        config: the part of the config that the outputs depend on, dotted key to JSON value.
+        inputs: path as the user sees it to content hash, or 'missing'.
+        code: module name to hash of its source, for every module of this project that the stage imports.
+        outputs: name of each owned file or folder to a hash of its listing (names and sizes).
+        notes: facts for people, e.g. how many frames were made.
+    """
+
+    stage: str
+    complete: bool
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    code: dict[str, str]
+    outputs: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def finished(self, outputs: dict[str, str], notes: dict[str, Any]) -> "Manifest":
+        """The same manifest for a stage that ran to its end."""
+        return replace(self, complete=True, outputs=outputs, notes=notes)
+
+    def difference(self, now: "Manifest") -> str | None:
+        """Why outputs made under this manifest do not serve `now`; None when they do."""
+        for label, old, new in (
+            ("config", self.config, now.config),
+            ("input", self.inputs, now.inputs),
+            ("code", self.code, now.code),
+        ):
+            changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+            if changed:
+                return f"{label} changed: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''}"
+        return None
+
+
+def read(path: Path) -> Manifest | None:
+    """Reads a manifest; None when there is none or it is from another version of this format."""
+    if not path.exists():
+        return None
+    try:
+        return Manifest(**files.read_json(path))
+    except (InputError, TypeError):
+        return None
+
+
+def write(path: Path, manifest: Manifest) -> None:
+    """Writes a manifest atomically."""
+    files.write_json(path, asdict(manifest))
+
+
+def flatten(part: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested config part to dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in part.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+class HashCache:
+    """Content hashes of files, remembered by size and modification time in a JSON file.
+
+    Hashing 250 frames of 1080p takes about a second; a run asks for the same files several times.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens the cache kept in `path`; a missing or damaged one starts empty."""
+        self._path = path
+        try:
+            self._known: dict[str, list[Any]] = files.read_json(path) if path.exists() else {}
+        except InputError:
+            self._known = {}
+        self._changed = False
+
+    def digest(self, path: Path) -> str:
+        """Hash of a file's content, or of a folder's names and contents; 'missing' if there is neither."""
+        if path.is_dir():
+            members = [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix != files.TEMPORARY_SUFFIX]
+            with ThreadPoolExecutor(_HASH_THREADS) as pool:
+                digests = list(pool.map(self._file, members))
+            lines = [f"{p.relative_to(path).as_posix()} {d}" for p, d in zip(members, digests, strict=True)]
+            return _hash("\n".join(lines).encode())
+        return self._file(path) if path.is_file() else MISSING
+
+    def save(self) -> None:
+        """Writes the cache, without files that are gone, if anything was added."""
+        if self._changed:
+            files.write_json(self._path, {key: value for key, value in self._known.items() if Path(key).exists()})
+            self._changed = False
+
+    def _file(self, path: Path) -> str:
+        status = path.stat()
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+        known = self._known.get(str(path.absolute()))
+        if known is not None and known[:3] == stamp:
+            return str(known[3])
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        self._known[str(path.absolute())] = [*stamp, digest]
+        self._changed = True
+        return digest
+
+
+def listing(path: Path) -> str:
+    """Hash of the names and sizes in a folder, or of a file's size; 'missing' if there is neither."""
+    if path.is_dir():
+        members = [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix != files.TEMPORARY_SUFFIX]
+        return _hash("\n".join(f"{p.relative_to(path).as_posix()} {p.stat().st_size}" for p in members).encode())
+    return _hash(str(path.stat().st_size).encode()) if path.is_file() else MISSING
+
+
+def code_version(module: str) -> dict[str, str]:
+    """Hashes of a module's source and of all this project's modules that it imports, at any depth.
+
+    Args:
+        module: dotted name, e.g. 'stages.crop'.
+
+    Returns:
+        Module name to hash; config modules are left out, see `_VALUES_ONLY`.
+    """
+    versions: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in versions or name in _VALUES_ONLY:
+            continue
+        path = _module_path(name)
+        if path is not None:
+            versions[name], imported = _source(path, name)
+            waiting += imported
+    return dict(sorted(versions.items()))
+
+
+def _module_path(name: str) -> Path | None:
+    base = ROOT.joinpath(*name.split("."))
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+
+
+@cache
+def _source(path: Path, name: str) -> tuple[str, list[str]]:
+    """Hash of a source file and the project modules that it imports anywhere, functions included."""
+    text = path.read_bytes()
+    imported = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            imported += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+                module = ".".join([*package[: len(package) - node.level + 1], *([module] if module else [])])
+            imported += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    ours = [m for m in imported if m.split(".")[0] in ("tracker", "stages")]
+    return _hash(text), ours
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -1,0 +1,220 @@
+"""The stages in order, which of them would run and why, and the runner."""
+
+import importlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from loguru import logger
+
+from stages import files, logs, manifest
+from stages.config_file import dump_config
+from stages.manifest import HashCache, Manifest
+from stages.subject import Subject
+from tracker.config import Config
+from tracker.errors import InputError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+T = TypeVar("T")
+
+STAGES = ("frames", "crop", "landmarks", "identity", "calibration", "tracking", "review")
+
+
+@dataclass
+class StageContext:
+    """What the runner hands to a stage.
+
+    Attributes:
+        stage: the stage's name.
+        subject: the subject being worked on.
+        device: 'cpu' or 'cuda'.
+        resume: outputs of an interrupted run with the same config, inputs and code are there; continue them. False:
+            the outputs named by the stage were removed, start afresh.
+        notes: facts for the manifest, e.g. {'frames': 250}.
+    """
+
+    stage: str
+    subject: Subject
+    device: str
+    resume: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def progress(self, items: Iterable[T], total: int | None = None) -> Iterator[T]:
+        """Passes one item a frame through the stage's progress bar."""
+        return logs.progress(items, self.stage, total)
+
+    def scalars(self) -> AbstractContextManager["SummaryWriter"]:
+        """TensorBoard writer of this stage, in output/<name>/logs/<stage>."""
+        return logs.scalar_writer(self.subject.scalars_dir / self.stage)
+
+
+class Stage(Protocol):
+    """A module of this package that is a stage.
+
+    Attributes:
+        NAME: as in `STAGES`, and the module's name.
+        RESUMES: whether `run` can continue what an interrupted run left; otherwise it always starts afresh.
+    """
+
+    NAME: str
+    RESUMES: bool
+
+    def config_part(self, config: Config) -> dict[str, Any]:
+        """The part of the config that the outputs depend on; JSON values, may be nested."""
+
+    def inputs(self, subject: Subject, config: Config) -> list[Path]:
+        """Files and folders read; hashed. Optional ones only where they exist."""
+
+    def outputs(self, subject: Subject, config: Config) -> list[Path]:
+        """Files and folders that belong to the stage alone; removed in this order before a fresh start."""
+
+    def run(self, subject: Subject, config: Config, context: StageContext) -> None:
+        """Does the work; raises InputError or SubjectError."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a stage would run.
+
+    Attributes:
+        run: False when its outputs are up to date.
+        reason: why, in a few words.
+        resume: its outputs are continued rather than made afresh.
+        now: the manifest that the outputs would get.
+    """
+
+    run: bool
+    reason: str
+    resume: bool
+    now: Manifest
+
+
+def load_stage(name: str) -> Stage:
+    """Imports a stage when it is reached, so that one stage's libraries do not slow down another."""
+    return cast(Stage, importlib.import_module(f"stages.{name}"))
+
+
+def select_stages(stages: str | None, first: str | None, last: str | None) -> tuple[str, ...]:
+    """Stages named on the command line, in pipeline order.
+
+    Args:
+        stages: comma-separated names, or None.
+        first: name to start from, or None.
+        last: name to stop after, or None.
+
+    Raises:
+        InputError: an unknown name, or `stages` together with the others, or nothing left.
+    """
+    if stages and (first or last):
+        raise InputError("--stages cannot be combined with --from or --until")
+    named = [name.strip() for name in stages.split(",")] if stages else [n for n in (first, last) if n]
+    for name in named:
+        if name not in STAGES:
+            raise InputError(f"unknown stage '{name}'; the stages are {', '.join(STAGES)}")
+    if stages:
+        return tuple(name for name in STAGES if name in named)
+    start = STAGES.index(first) if first else 0
+    stop = STAGES.index(last) + 1 if last else len(STAGES)
+    if start >= stop:
+        raise InputError(f"--from {first} comes after --until {last}")
+    return STAGES[start:stop]
+
+
+def decide(stage: Stage, subject: Subject, config: Config, hashes: HashCache, force: bool) -> Decision:
+    """Compares a stage's manifest with what it would be made from now."""
+    now = Manifest(
+        stage=stage.NAME,
+        complete=False,
+        config=manifest.flatten(stage.config_part(config)),
+        inputs={_label(path, subject): hashes.digest(path) for path in stage.inputs(subject, config)},
+        code=manifest.code_version(f"stages.{stage.NAME}"),
+        outputs={_label(path, subject): "" for path in stage.outputs(subject, config)},
+    )
+    old = manifest.read(subject.manifest_path(stage.NAME))
+    if old is None:
+        return Decision(True, "never run", False, now)
+    if force:
+        return Decision(True, "forced", False, now)
+    difference = old.difference(now)
+    if difference:
+        return Decision(True, difference, False, now)
+    if not old.complete:
+        return Decision(True, "interrupted", stage.RESUMES, now)
+    found = {_label(path, subject): manifest.listing(path) for path in stage.outputs(subject, config)}
+    changed = sorted(name for name in old.outputs.keys() | found.keys() if old.outputs.get(name) != found.get(name))
+    if changed:
+        return Decision(True, f"output changed: {', '.join(changed[:3])}", False, now)
+    return Decision(False, "up to date", False, now)
+
+
+def plan(subject: Subject, config: Config, names: Sequence[str], force: bool) -> list[tuple[str, bool, str]]:
+    """What would run: (stage, runs, reason); writes nothing."""
+    hashes = HashCache(subject.hash_cache_path)
+    steps: list[tuple[str, bool, str]] = []
+    for name in names:
+        decision = decide(load_stage(name), subject, config, hashes, force)
+        earlier = [step[0] for step in steps if step[1]]
+        if not decision.run and earlier:
+            steps.append((name, True, f"depends on {earlier[0]}; skipped if that changes nothing it reads"))
+        else:
+            steps.append((name, decision.run, decision.reason))
+    return steps
+
+
+def run_stages(subject: Subject, config: Config, names: Sequence[str], device: str, force: bool) -> None:
+    """Runs the named stages of one subject, skipping those whose outputs are up to date.
+
+    Raises:
+        InputError: something the user gave is missing or wrong.
+        SubjectError: the subject cannot be tracked.
+    """
+    files.write_text(subject.config_path, dump_config(config))
+    hashes = HashCache(subject.hash_cache_path)
+    for name in names:
+        stage = load_stage(name)
+        decision = decide(stage, subject, config, hashes, force)
+        if not decision.run:
+            logger.info(f"{name}: up to date")
+            continue
+        logger.info(f"{name}: {'continues, ' if decision.resume else ''}{decision.reason}")
+        _require_inputs(stage, decision)
+        _prepare(stage, subject, config, decision)
+        context = StageContext(name, subject, device, decision.resume)
+        stage.run(subject, config, context)
+        outputs = {_label(path, subject): manifest.listing(path) for path in stage.outputs(subject, config)}
+        manifest.write(subject.manifest_path(name), decision.now.finished(outputs, context.notes))
+        hashes.save()
+
+
+def _require_inputs(stage: Stage, decision: Decision) -> None:
+    missing = [name for name, digest in decision.now.inputs.items() if digest == manifest.MISSING]
+    if missing:
+        before = STAGES[: STAGES.index(stage.NAME)]
+        raise InputError(f"{stage.NAME}: {missing[0]} is missing; run the stages before it first ({', '.join(before)})")
+
+
+def _prepare(stage: Stage, subject: Subject, config: Config, decision: Decision) -> None:
+    """Removes the stage's stale outputs, then marks it as started."""
+    path = subject.manifest_path(stage.NAME)
+    known = manifest.read(path) is not None
+    for output in stage.outputs(subject, config):
+        if decision.resume:
+            files.remove_temporaries(output if output.is_dir() else output.parent)
+        elif known or not output.exists() or (output.is_dir() and not any(output.iterdir())):
+            files.remove(output)
+        else:
+            # No manifest: not made by this project, or by a run whose manifests were deleted. Nothing is lost.
+            logger.warning(f"{output} was not made by this project; kept as {files.set_aside(output).name}")
+    manifest.write(path, decision.now)
+
+
+def _label(path: Path, subject: Subject) -> str:
+    """A path's name in a manifest, the same wherever the project lies."""
+    for base, prefix in ((subject.input_dir, ""), (subject.output_dir, "output/"), (manifest.ROOT, "")):
+        if path.absolute().is_relative_to(base.absolute()):
+            return prefix + path.absolute().relative_to(base.absolute()).as_posix()
+    return str(path)

@@ -1,0 +1,167 @@
+"""Typed configuration of one subject's run. The only place where a default lives.
+
+Names and meanings are metrical-tracker's where it has them, so that its YAML files run here. Reading YAML, overrides
+and error messages are in `stages/config_file.py`.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tracker.settings import CalibrationSettings, TrackingSettings
+
+SETTINGS = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+# Keys of metrical-tracker's configs/config.py (all its versions) that steer its Adam schedule or name files which
+# this project carries inside its head models. They are accepted, so that its YAML files run, and change nothing.
+LEGACY_KEYS = frozenset(
+    {
+        "rotation_lr",
+        "translation_lr",
+        "raster_update",
+        "pyr_levels",
+        "sampling",
+        "iters",
+        "kernel_size",
+        "sigma",
+        "w_pho",
+        "w_lmks",
+        "w_lmks_lid",
+        "w_lmks_mouth",
+        "w_lmks_iris",
+        "w_lmks_oval",
+        "w_exp",
+        "w_shape",
+        "w_tex",
+        "w_jaw",
+        "flame_template_path",
+        "flame_lmk_path",
+    }
+)
+
+
+class ReviewSettings(BaseModel):
+    """The review frames and the video that joins them."""
+
+    model_config = SETTINGS
+
+    jpeg_quality: int = Field(92, ge=1, le=100, description="Quality of the review frames video/%05d.jpg, 1 to 100.")
+    crf: int = Field(20, ge=0, le=51, description="H.264 constant rate factor of video.mp4; 0 lossless, 51 worst.")
+
+
+class Config(BaseModel):
+    """Everything a run depends on besides the files of the subject."""
+
+    model_config = SETTINGS
+
+    actor: str = Field(
+        min_length=1,
+        description="Folder of the subject (input/<name>), or one video or picture file; relative to where you run.",
+    )
+    config_name: str = Field(
+        "", description="Name of the folder in save_folder; empty: the config file's name without .yml."
+    )
+    save_folder: str = Field("./output/", min_length=1, description="Folder that receives one folder a subject.")
+
+    fps: float = Field(25.0, gt=0, le=1000, description="Frames a second taken from the video, Hz.")
+    source_format: Literal["png", "jpg"] = Field(
+        "png", description="Format of source/ frames: png is lossless, jpg takes about a tenth of the disk."
+    )
+    begin_frames: int = Field(0, ge=0, description="Frames left out at the start of the clip, frames.")
+    end_frames: int = Field(0, ge=0, description="Frames left out at the end of the clip, frames.")
+
+    image_size: tuple[int, int] = Field(
+        (512, 512),
+        description="Size of the tracked picture (height, width) or one number for a square, pixels, 64 to 4096, even.",
+    )
+    crop_image: bool = Field(
+        True, description="Crop to the head; false: the whole frame, scaled to fit image_size without distortion."
+    )
+    crop: Literal["median", "first"] = Field(
+        "median", description="Box from the median landmarks of a sample of the clip, or from the first frame."
+    )
+    bbox_scale: float = Field(
+        2.5, ge=1, le=10, description="Side of the crop as a multiple of the landmarks' longer extent, ratio."
+    )
+
+    face: int = Field(
+        0, ge=0, le=9, description="Which face to follow, by size in the first frame with a face: 0 the largest."
+    )
+    landmarks68: Literal["auto", "fan", "facemesh478"] = Field(
+        "auto",
+        description="Source of the 68 points: face-alignment (its weights must be on the machine), the 478 points, "
+        "or auto: the first that is there.",
+    )
+
+    head: Literal["auto", "flame", "ict", "generic"] = Field(
+        "auto", description="Head model; auto: FLAME if its file is there, else ICT-FaceKit, else the generic head."
+    )
+    head_path: str = Field("", description="File or folder of the head model; empty: the model's usual place.")
+    flame_geom_path: str = Field("assets/FLAME2020/generic_model.pkl", description="FLAME geometry file.")
+    tex_space_path: str = Field("assets/FLAME2020/FLAME_texture.npz", description="FLAME albedo space file.")
+    num_shape_params: int = Field(300, ge=0, le=500, description="Identity modes used, at most what the model has.")
+    num_exp_params: int = Field(100, ge=0, le=500, description="Expression modes used, at most what the model has.")
+    tex_params: int = Field(140, ge=0, le=500, description="Albedo modes written to .frame files.")
+
+    keyframes: tuple[int, ...] = Field(
+        (), description="Frames of the joint calibration, counted after begin_frames; empty: chosen by yaw."
+    )
+    optimize_shape: bool = Field(False, description="Fit identity in the calibration; false: keep the given one.")
+    optimize_jaw: bool = Field(False, description="Fit the jaw rotation besides the expression.")
+    focal_length: float | None = Field(
+        None, gt=0, description="Known focal length of the uncropped picture, pixels; empty: estimated."
+    )
+    fix_principal_point: bool = Field(
+        False, description="Hold the principal point at the centre of the tracked picture (some readers drop it)."
+    )
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch finds it, else CPU.")
+
+    calibration: CalibrationSettings = Field(CalibrationSettings(), description="Joint solve.")
+    tracking: TrackingSettings = Field(TrackingSettings(), description="Per-frame solve.")
+    review: ReviewSettings = Field(ReviewSettings(), description="Review frames and video.")
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _square(cls, value: Any) -> Any:
+        """One number stands for a square."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return (value, value)
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("image_size")
+    @classmethod
+    def _image_size_range(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if any(side < 64 or side > 4096 or side % 2 for side in value):
+            raise ValueError("expected even sides from 64 to 4096 pixels")
+        return value
+
+    @field_validator("keyframes")
+    @classmethod
+    def _keyframes_range(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(index < 0 for index in value) or len(set(value)) != len(value):
+            raise ValueError("expected distinct frame numbers from 0")
+        return value
+
+    @field_validator("config_name")
+    @classmethod
+    def _one_folder(cls, value: str) -> str:
+        if "/" in value or "\\" in value or value in (".", ".."):
+            raise ValueError("expected a plain folder name")
+        return value
+
+    @model_validator(mode="after")
+    def _square_crop(self) -> "Config":
+        if self.crop_image and self.image_size[0] != self.image_size[1]:
+            raise ValueError("image_size must be square when crop_image is true")
+        return self
+
+
+def field_paths(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Dotted paths of all fields, sections included, in the order of declaration."""
+    paths = []
+    for name, info in model.model_fields.items():
+        paths.append(prefix + name)
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            paths += field_paths(info.annotation, f"{prefix}{name}.")
+    return paths
