@@ -121,9 +121,21 @@ def test_visible_points_on_two_layers() -> None:
     half = triangles[near[triangles][:, :, 0].max(1) <= 0.01]
     camera = Intrinsics(40.0, 28.0, 20.0)
     fragments = rasterize(np.concatenate([near, far]), np.concatenate([half, triangles + len(near)]), camera, SIZE)
-    points = np.array([[-0.2, 0.1, 1.0], [-0.2, 0.1, 1.002], [-0.2, 0.1, 1.1], [-0.3, 0.1, 1.5], [0.3, 0.1, 1.5], [5, 0, 1], [0.1, 0.1, -1]])
+    points = np.array(
+        [
+            [-0.2, 0.1, 1.0],
+            [-0.2, 0.1, 1.002],
+            [-0.2, 0.1, 1.1],
+            [-0.3, 0.1, 1.5],
+            [0.3, 0.1, 1.5],
+            [5, 0, 1],
+            [0.1, 0.1, -1],
+        ]
+    )
     towards = np.tile([0.0, 0.0, -1.0], (len(points), 1))
-    np.testing.assert_array_equal(visible_points(fragments, points, towards, camera), [True, True, False, False, True, False, False])
+    np.testing.assert_array_equal(
+        visible_points(fragments, points, towards, camera), [True, True, False, False, True, False, False]
+    )
     assert not visible_points(fragments, points, -towards, camera).any()
 
 

@@ -49,7 +49,17 @@ def sh_basis_gradient(normals: Tensor) -> Tensor:
     """
     x, y, z = normals.unbind(-1)
     o, one = torch.zeros_like(x), torch.ones_like(x)
-    rows = [(o, o, o), (one, o, o), (o, one, o), (o, o, one), (y, x, o), (z, o, x), (o, z, y), (2 * x, -2 * y, o), (o, o, 6 * z)]
+    rows = [
+        (o, o, o),
+        (one, o, o),
+        (o, one, o),
+        (o, o, one),
+        (y, x, o),
+        (z, o, x),
+        (o, z, y),
+        (2 * x, -2 * y, o),
+        (o, o, 6 * z),
+    ]
     return torch.stack([c * torch.stack(row, -1) for c, row in zip(SH_CONSTANTS, rows, strict=True)], -2)
 
 

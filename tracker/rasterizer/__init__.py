@@ -42,7 +42,9 @@ def rasterize(
         ValueError: an array of another shape, or an unknown backend.
     """
     if vertices_cam_m.ndim != 2 or vertices_cam_m.shape[1] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
-        raise ValueError(f"vertices and triangles must be (V, 3) and (F, 3), not {vertices_cam_m.shape} and {triangles.shape}")
+        raise ValueError(
+            f"vertices and triangles must be (V, 3) and (F, 3), not {vertices_cam_m.shape} and {triangles.shape}"
+        )
     if len(triangles) and (triangles.min() < 0 or triangles.max() >= len(vertices_cam_m)):
         raise ValueError(f"triangles name vertices outside 0 to {len(vertices_cam_m) - 1}")
     if backend not in BACKENDS:

@@ -32,7 +32,16 @@ def rasterize_numba(
     bary = np.zeros((height, width, 3), np.float32)
     depth = np.full((height, width), np.inf, np.float32)
     camera = np.array([intrinsics.focal_px, intrinsics.cx_px, intrinsics.cy_px], np.float64)
-    _fill(np.asarray(vertices_cam_m, np.float64), np.asarray(triangles, np.int64), camera, near_m, cull_back, index, bary, depth)
+    _fill(
+        np.asarray(vertices_cam_m, np.float64),
+        np.asarray(triangles, np.int64),
+        camera,
+        near_m,
+        cull_back,
+        index,
+        bary,
+        depth,
+    )
     depth[index < 0] = 0
     return Fragments(index, bary, depth)
 

@@ -26,7 +26,9 @@ def rasterize_reference(
         if determinant == 0 or (cull_back and determinant > 0) or not np.isfinite(determinant):
             continue
         sign = np.sign(determinant)
-        weights = np.stack([_dot(rays, np.cross(b, c)), _dot(rays, np.cross(c, a)), _dot(rays, np.cross(a, b))], -1) * sign
+        weights = (
+            np.stack([_dot(rays, np.cross(b, c)), _dot(rays, np.cross(c, a)), _dot(rays, np.cross(a, b))], -1) * sign
+        )
         total = weights.sum(-1)
         inside = (weights >= 0).all(-1) & (total > 0)
         z = np.full((height, width), np.inf, np.float32)

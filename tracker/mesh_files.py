@@ -1,0 +1,63 @@
+"""Files of a tracked head: depth pictures, PLY meshes, the canonical OBJ with texture coordinates."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+
+from tracker.head.model import HeadModel
+from tracker.rasterizer import Fragments
+from tracker.rotations import exp_so3
+
+# metrical-tracker opens the mouth of its canonical head by this angle about x, so that lips do not stick together.
+CANONICAL_JAW_DEGREES = 12.0
+_MILLIMETRES = 1000.0
+
+
+def depth_png(fragments: Fragments) -> np.ndarray:
+    """Depth picture: (H, W) uint16 millimetres along the optical axis, rounded; 0 is background."""
+    return np.clip(np.rint(fragments.depth_m * _MILLIMETRES), 0, np.iinfo(np.uint16).max).astype(np.uint16)
+
+
+def ply_bytes(vertices_head_m: np.ndarray, triangles: np.ndarray) -> bytes:
+    """A binary PLY of a mesh; the order of vertices and triangles is kept.
+
+    Args:
+        vertices_head_m: (V, 3) metres.
+        triangles: (F, 3).
+    """
+    mesh = trimesh.Trimesh(np.asarray(vertices_head_m, np.float32), np.asarray(triangles), process=False)
+    return bytes(mesh.export(file_type="ply"))
+
+
+def write_ply(path: Path, vertices_head_m: np.ndarray, triangles: np.ndarray) -> None:
+    """Writes `ply_bytes` to a file."""
+    path.write_bytes(ply_bytes(vertices_head_m, triangles))
+
+
+def canonical_vertices(model: HeadModel, shape: torch.Tensor) -> torch.Tensor:
+    """The subject's neutral head with the jaw opened by 12 degrees about x: (S,) to (V, 3) metres."""
+    neutral = model.neutral(shape.dtype)
+    angle = torch.tensor([np.deg2rad(CANONICAL_JAW_DEGREES), 0.0, 0.0], dtype=shape.dtype)
+    params = type(neutral)(shape, neutral.expression, exp_so3(angle), neutral.eyes, neutral.eyelids)
+    return model.vertices(params)
+
+
+def obj_text(model: HeadModel, vertices_head_m: np.ndarray) -> str:
+    """A Wavefront OBJ of a head with its texture coordinates; faces are `vertex/texture`, counted from 1.
+
+    Args:
+        model: gives triangles and UVs.
+        vertices_head_m: (V, 3) metres.
+    """
+    lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in np.asarray(vertices_head_m, np.float64)]
+    lines += [f"vt {u:.6f} {v:.6f}" for u, v in model.uv.cpu().numpy()]
+    pairs = np.stack([model.triangles.cpu().numpy(), model.uv_triangles.cpu().numpy()], -1) + 1
+    lines += ["f " + " ".join(f"{vertex}/{texture}" for vertex, texture in corners) for corners in pairs.tolist()]
+    return "\n".join(lines) + "\n"
+
+
+def write_canonical(path: Path, model: HeadModel, shape: torch.Tensor) -> None:
+    """Writes canonical.obj: the neutral head of a subject, jaw opened, with UVs."""
+    path.write_text(obj_text(model, canonical_vertices(model, shape).cpu().numpy()))
