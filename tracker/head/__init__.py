@@ -1,0 +1,1 @@
+"""Parametric head models behind one interface (`HeadModel`) and their loaders."""

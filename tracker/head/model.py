@@ -1,0 +1,266 @@
+"""The head-model interface: blendshapes, linear blend skinning, regions and landmark embeddings.
+
+Every loader (generic, FLAME, ICT-FaceKit) returns this one class, so the solver, the renderer and the exporters do
+not know which model they work on. Source of the skinning: Li et al., Learning a Model of Facial Shape and Expression
+from 4D Scans (FLAME), SIGGRAPH Asia 2017, section 3.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Joint order of FLAME, kept by every model: root, neck, jaw, left eyeball (at +x), right eyeball.
+ROOT, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
+JOINT_COUNT = 5
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Points fixed on the surface of a head model by barycentric coordinates.
+
+    Attributes:
+        faces: (N,) int64 triangle of each point.
+        bary: (N, 3) float32 weights of the triangle's corners.
+        indices: (N,) int64 the landmark number (iBUG-68 or FaceMesh-478) of each point; a model may lack some.
+    """
+
+    faces: Tensor
+    bary: Tensor
+    indices: Tensor
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def to(self, device: torch.device | str) -> "Embedding":
+        """The same embedding on another device."""
+        return Embedding(self.faces.to(device), self.bary.to(device), self.indices.to(device))
+
+
+@dataclass(frozen=True)
+class ContourEmbedding:
+    """The jaw contour (iBUG 0 to 16), which slides over the surface with yaw.
+
+    Attributes:
+        faces: (A, 17) int64, one row a degree of yaw.
+        bary: (A, 17, 3) float32.
+        The rows follow FLAME: row a for 0 <= a <= 39 degrees, row 39 - a for negative yaw, 78 beyond.
+    """
+
+    faces: Tensor
+    bary: Tensor
+
+
+@dataclass(frozen=True)
+class HeadParams:
+    """Parameters of a head without its pose in space; leading batch dimensions (...) broadcast.
+
+    Attributes:
+        shape: (..., S) in standard deviations.
+        expression: (..., E) in the model's units (standard deviations, or activations in [0, 1]).
+        jaw: (..., 3, 3) rotation about the jaw joint.
+        eyes: (..., 2, 3, 3) rotations of the left and right eyeball.
+        eyelids: (..., 2) closure of the left and right eyelids, 0 neutral, 1 closed.
+        neck: (..., 3, 3) rotation about the neck joint, or None for identity.
+    """
+
+    shape: Tensor
+    expression: Tensor
+    jaw: Tensor
+    eyes: Tensor
+    eyelids: Tensor
+    neck: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class HeadModel:
+    """A parametric head in FLAME's head space (x to the subject's left, y up, z out of the face, metres).
+
+    Attributes:
+        name: 'generic', 'flame', 'ict'.
+        template: (V, 3) float32 mean head.
+        shape_basis: (V, 3, S) metres per standard deviation.
+        expression_basis: (V, 3, E) metres per unit.
+        expression_names: E names.
+        expression_std: (E,) standard deviation of each coefficient's prior, in its own unit.
+        expression_bounds: (E, 2) lower and upper bound of each coefficient (-inf, inf where free).
+        eyelid_basis: (V, 3, 2) metres; added after skinning, as metrical-tracker does.
+        pose_correctives: (V, 3, 36) metres per element of vec(R_j - I), joints 1 to 4, row-major; or None.
+        joint_regressor: (5, V); joints of the shaped head.
+        skin_weights: (V, 5), rows sum to 1.
+        triangles: (F, 3) int64, counter-clockwise seen from outside.
+        uv: (T, 2) float32 texture coordinates, v up, in [0, 1].
+        uv_triangles: (F, 3) int64 into uv.
+        regions: name to vertex ids; FLAME_masks' names where the model has them.
+        landmarks68: embedding of the iBUG points (static; the contour's frontal position for 0 to 16).
+        landmarks478: embedding of the FaceMesh points that the model has.
+        contour: sliding contour, or None.
+    """
+
+    name: str
+    template: Tensor
+    shape_basis: Tensor
+    expression_basis: Tensor
+    expression_names: tuple[str, ...]
+    expression_std: Tensor
+    expression_bounds: Tensor
+    eyelid_basis: Tensor
+    joint_regressor: Tensor
+    skin_weights: Tensor
+    triangles: Tensor
+    uv: Tensor
+    uv_triangles: Tensor
+    landmarks68: Embedding
+    landmarks478: Embedding
+    pose_correctives: Tensor | None = None
+    contour: ContourEmbedding | None = None
+    regions: dict[str, Tensor] = field(default_factory=dict)
+    parents: tuple[int, ...] = (-1, 0, 1, 1, 1)
+
+    @property
+    def vertex_count(self) -> int:
+        """Number of vertices V."""
+        return self.template.shape[0]
+
+    @property
+    def shape_count(self) -> int:
+        """Number of identity modes S."""
+        return self.shape_basis.shape[2]
+
+    @property
+    def expression_count(self) -> int:
+        """Number of expression modes E."""
+        return self.expression_basis.shape[2]
+
+    def neutral(self, dtype: torch.dtype = torch.float32) -> HeadParams:
+        """Parameters of the mean head at rest (no batch dimension)."""
+        device = self.template.device
+        eye = torch.eye(3, dtype=dtype, device=device)
+        return HeadParams(
+            shape=torch.zeros(self.shape_count, dtype=dtype, device=device),
+            expression=torch.zeros(self.expression_count, dtype=dtype, device=device),
+            jaw=eye,
+            eyes=eye.expand(2, 3, 3).clone(),
+            eyelids=torch.zeros(2, dtype=dtype, device=device),
+        )
+
+    def with_modes(self, shape_count: int, expression_count: int) -> "HeadModel":
+        """The model cut to its first modes; counts beyond what it has are clipped."""
+        s, e = min(shape_count, self.shape_count), min(expression_count, self.expression_count)
+        return replace(
+            self,
+            shape_basis=self.shape_basis[..., :s],
+            expression_basis=self.expression_basis[..., :e],
+            expression_names=self.expression_names[:e],
+            expression_std=self.expression_std[:e],
+            expression_bounds=self.expression_bounds[:e],
+        )
+
+    def to(self, device: torch.device | str) -> "HeadModel":
+        """The same model on another device."""
+        moved = {
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, (Tensor, Embedding))
+        }
+        moved["regions"] = {name: ids.to(device) for name, ids in self.regions.items()}
+        if self.contour is not None:
+            moved["contour"] = ContourEmbedding(self.contour.faces.to(device), self.contour.bary.to(device))
+        return replace(self, **moved)
+
+    def rest_vertices(self, shape: Tensor, expression: Tensor | None = None) -> Tensor:
+        """Blendshapes without pose: (..., S) and (..., E) to (..., V, 3) metres."""
+        vertices = self.template.to(shape.dtype) + torch.einsum("vks,...s->...vk", self.shape_basis.to(shape.dtype), shape)
+        if expression is not None:
+            vertices = vertices + torch.einsum("vke,...e->...vk", self.expression_basis.to(shape.dtype), expression)
+        return vertices
+
+    def joints(self, shape: Tensor) -> Tensor:
+        """Joints of the shaped head without expression: (..., S) to (..., 5, 3) metres.
+
+        FLAME regresses joints from the head with expression; its regressor rows lie where expression barely acts.
+        Pass the vertices to `joints_of` where that matters (golden parity).
+        """
+        return self.joints_of(self.rest_vertices(shape))
+
+    def joints_of(self, vertices: Tensor) -> Tensor:
+        """Joints regressed from (..., V, 3) unposed vertices."""
+        return torch.einsum("jv,...vk->...jk", self.joint_regressor.to(vertices.dtype), vertices)
+
+    def vertices(self, params: HeadParams) -> Tensor:
+        """Posed vertices in head space.
+
+        Args:
+            params: see `HeadParams`; batch dimensions broadcast.
+
+        Returns:
+            (..., V, 3) metres. The root joint is not rotated: the head's pose is the camera's extrinsics.
+        """
+        rest = self.rest_vertices(params.shape, params.expression)
+        joints = self.joints_of(rest)
+        rotations = self._joint_rotations(params, rest.shape[:-2])
+        if self.pose_correctives is not None:
+            identity = torch.eye(3, dtype=rest.dtype, device=rest.device)
+            features = (rotations[..., 1:, :, :] - identity).reshape(*rotations.shape[:-3], 36)
+            rest = rest + torch.einsum("vkp,...p->...vk", self.pose_correctives.to(rest.dtype), features)
+        R, t = self._joint_transforms(rotations, joints)
+        weights = self.skin_weights.to(rest.dtype)
+        blended_R = torch.einsum("vj,...jab->...vab", weights, R)
+        blended_t = torch.einsum("vj,...ja->...va", weights, t)
+        posed = torch.einsum("...vab,...vb->...va", blended_R, rest) + blended_t
+        return posed + torch.einsum("vkl,...l->...vk", self.eyelid_basis.to(rest.dtype), params.eyelids)
+
+    def _joint_rotations(self, params: HeadParams, batch: torch.Size) -> Tensor:
+        """Local rotations of the five joints, (..., 5, 3, 3)."""
+        identity = torch.eye(3, dtype=params.jaw.dtype, device=params.jaw.device)
+        neck = identity if params.neck is None else params.neck
+        parts = [identity, neck, params.jaw, params.eyes[..., 0, :, :], params.eyes[..., 1, :, :]]
+        return torch.stack([part.expand(*batch, 3, 3) for part in parts], -3)
+
+    def _joint_transforms(self, rotations: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
+        """World rotation and translation of each joint, to be applied to unposed points."""
+        world_R = [rotations[..., 0, :, :]]
+        world_t = [joints[..., 0, :] - (world_R[0] @ joints[..., 0, :, None])[..., 0]]
+        for joint in range(1, JOINT_COUNT):
+            parent = self.parents[joint]
+            pivot = joints[..., joint, :]
+            R = world_R[parent] @ rotations[..., joint, :, :]
+            posed_pivot = (world_R[parent] @ pivot[..., None])[..., 0] + world_t[parent]
+            world_R.append(R)
+            world_t.append(posed_pivot - (R @ pivot[..., None])[..., 0])
+        return torch.stack(world_R, -3), torch.stack(world_t, -2)
+
+
+def embed(embedding_faces: Tensor, embedding_bary: Tensor, triangles: Tensor, values: Tensor) -> Tensor:
+    """Values at barycentric points.
+
+    Args:
+        embedding_faces: (N,) triangle of each point.
+        embedding_bary: (N, 3) corner weights.
+        triangles: (F, 3) vertex ids.
+        values: (V, ...) per-vertex values (positions, basis rows, skinning weights).
+
+    Returns:
+        (N, ...) interpolated values.
+    """
+    corners = values[triangles[embedding_faces]]
+    weights = embedding_bary.to(values.dtype).reshape(*embedding_bary.shape, *([1] * (values.dim() - 1)))
+    return (corners * weights).sum(1)
+
+
+def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
+    """Area-weighted vertex normals: (V, 3) and (F, 3) to (V, 3), unit length."""
+    a, b, c = vertices[triangles].unbind(1)
+    face_normals = torch.linalg.cross(b - a, c - a, dim=-1)
+    normals = torch.zeros_like(vertices)
+    for corner in range(3):
+        normals.index_add_(0, triangles[:, corner], face_normals)
+    return torch.nn.functional.normalize(normals, dim=-1)
+
+
+def region_triangles(triangles: np.ndarray | Tensor, vertex_ids: np.ndarray | Tensor, vertex_count: int) -> np.ndarray:
+    """Ids of the triangles whose three corners all lie in a region: (M,) int64."""
+    inside = np.zeros(vertex_count, bool)
+    inside[np.asarray(vertex_ids)] = True
+    return np.flatnonzero(inside[np.asarray(triangles)].all(1))

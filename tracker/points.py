@@ -1,0 +1,216 @@
+"""Surface points of a head model and their analytic derivatives.
+
+The solver never touches the whole mesh: landmarks and photometric samples are points with their own template, bases
+and skinning weights, interpolated once. Skinning with interpolated weights differs from interpolating skinned corners
+only by the spread of the weights inside one triangle (tests/test_points.py measures it).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tracker.head.model import JAW, LEFT_EYE, RIGHT_EYE, HeadModel, embed
+from tracker.rotations import skew
+from tracker.state import FrameState, eye_axes, eye_rotations
+
+
+@dataclass(frozen=True, eq=False)
+class PointSet:
+    """N surface points of one subject (its identity already applied).
+
+    Attributes:
+        rest: (N, 3) metres, head space, without expression.
+        expression_basis: (N, 3, E).
+        eyelid_basis: (N, 3, 2).
+        jaw_weight: (N,) skinning weight of the jaw.
+        eye_weights: (N, 2) skinning weights of the left and right eyeball.
+        pivots: (3, 3) jaw, left eye, right eye joint, without expression.
+        pivot_expression: (3, 3, E) derivative of the joints by the expression (FLAME regresses joints from it too).
+        correctives: (N, 3, 27) pose correctives of those joints, or None.
+    """
+
+    rest: Tensor
+    expression_basis: Tensor
+    eyelid_basis: Tensor
+    jaw_weight: Tensor
+    eye_weights: Tensor
+    pivots: Tensor
+    pivot_expression: Tensor
+    correctives: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.rest)
+
+    def subset(self, keep: Tensor) -> "PointSet":
+        """The points with the given ids or mask."""
+        return PointSet(
+            self.rest[keep],
+            self.expression_basis[keep],
+            self.eyelid_basis[keep],
+            self.jaw_weight[keep],
+            self.eye_weights[keep],
+            self.pivots,
+            self.pivot_expression,
+            None if self.correctives is None else self.correctives[keep],
+        )
+
+    def moved(self, offsets_m: Tensor) -> "PointSet":
+        """The points shifted by (N, 3) metres at rest."""
+        return replace(self, rest=self.rest + offsets_m.to(self.rest.dtype))
+
+    def positions(self, state: FrameState) -> Tensor:
+        """Head-space positions (N, 3) of the points in a state."""
+        return self._skin(state).positions
+
+    def linearise(self, state: FrameState) -> tuple[Tensor, Tensor]:
+        """Head-space positions and their derivative by the inner unknowns.
+
+        Args:
+            state: where to linearise.
+
+        Returns:
+            positions (N, 3) and Jacobian (N, 3, 9 + E) in the order of `Layout.inner`.
+        """
+        skin = self._skin(state)
+        count, expression_count = len(self), self.expression_basis.shape[2]
+        jacobian = self.rest.new_empty(count, 3, 9 + expression_count)
+        jaw, eyes = skin.rotations[0], skin.rotations[1:]
+        arm = (skin.unposed - skin.pivots[0]) @ jaw.T
+        jacobian[:, :, 0:3] = -self.jaw_weight[:, None, None] * skew(arm)
+        axes = eye_axes(state.eyes).to(self.rest)
+        for side in range(2):
+            arm = (skin.unposed - skin.pivots[1 + side]) @ eyes[side].T
+            moved = torch.linalg.cross(axes[side][None], arm[:, None], dim=-1)
+            columns = slice(3 + 2 * side, 5 + 2 * side)
+            jacobian[:, :, columns] = (self.eye_weights[:, side, None, None] * moved).transpose(1, 2)
+        if self.correctives is not None:
+            parts = [_rotation_derivative(jaw), _axis_derivative(axes[0], eyes[0]), _axis_derivative(axes[1], eyes[1])]
+            jacobian[:, :, 0:7] += skin.transform @ (self.correctives @ torch.block_diag(*parts))
+        jacobian[:, :, 7:9] = self.eyelid_basis
+        jacobian[:, :, 9:] = self._through_skin(skin, self.expression_basis, self.pivot_expression)
+        return skin.positions, jacobian
+
+    def shape_jacobian(self, state: FrameState, shape_basis: Tensor, pivot_basis: Tensor) -> Tensor:
+        """Derivative of the head-space positions by the shape coefficients.
+
+        Args:
+            state: where to linearise.
+            shape_basis: (N, 3, S) motion of the points at rest.
+            pivot_basis: (3, 3, S) motion of the joints they turn about.
+
+        Returns:
+            (N, 3, S).
+        """
+        return self._through_skin(self._skin(state), shape_basis, pivot_basis)
+
+    def _through_skin(self, skin: "_Skin", basis: Tensor, pivot_basis: Tensor) -> Tensor:
+        """A basis at rest, with the joints' own motion, carried through the skinning: (N, 3, K)."""
+        pivots = torch.einsum("jab,jbk->jak", skin.deltas, pivot_basis)
+        return skin.transform @ basis - torch.einsum("nj,jak->nak", self._weights(), pivots)
+
+    def _weights(self) -> Tensor:
+        return torch.cat([self.jaw_weight[:, None], self.eye_weights], 1)
+
+    def _skin(self, state: FrameState) -> "_Skin":
+        like = self.rest
+        expression = state.expression.to(like)
+        rotations = torch.cat([state.jaw.to(like)[None], eye_rotations(state.eyes).to(like)])
+        identity = torch.eye(3, dtype=like.dtype, device=like.device)
+        deltas = rotations - identity
+        unposed = like + self.expression_basis @ expression
+        pivots = self.pivots + self.pivot_expression @ expression
+        if self.correctives is not None:
+            unposed = unposed + self.correctives @ deltas.reshape(27)
+        weights = self._weights()
+        turned = torch.einsum("jab,njb->nja", deltas, unposed[:, None] - pivots[None])
+        positions = unposed + torch.einsum("nj,nja->na", weights, turned) + self.eyelid_basis @ state.eyelids.to(like)
+        transform = identity + torch.einsum("nj,jab->nab", weights, deltas)
+        return _Skin(positions, unposed, transform, rotations, deltas, pivots)
+
+
+@dataclass(frozen=True, eq=False)
+class _Skin:
+    """One evaluation of the skinning: positions and unposed (N, 3), transform (N, 3, 3), rotations, deltas, pivots."""
+
+    positions: Tensor
+    unposed: Tensor
+    transform: Tensor
+    rotations: Tensor
+    deltas: Tensor
+    pivots: Tensor
+
+
+def _rotation_derivative(rotation: Tensor) -> Tensor:
+    """d vec(R) / d w for left increments: (9, 3), rows in row-major order of R."""
+    units = torch.eye(3, dtype=rotation.dtype, device=rotation.device)
+    return torch.stack([(skew(unit) @ rotation).reshape(9) for unit in units], 1)
+
+
+def _axis_derivative(axes: Tensor, rotation: Tensor) -> Tensor:
+    """d vec(R) / d (yaw, pitch): (9, 2)."""
+    return torch.stack([(skew(axis) @ rotation).reshape(9) for axis in axes], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class PointTemplate:
+    """Surface points of a head model before an identity is chosen.
+
+    Attributes:
+        faces: (N,) triangle ids.
+        bary: (N, 3) corner weights.
+        points: the mean head's points.
+        shape_basis: (N, 3, S).
+        pivot_basis: (3, 3, S) derivative of the jaw and eye joints.
+    """
+
+    faces: Tensor
+    bary: Tensor
+    points: PointSet
+    shape_basis: Tensor
+    pivot_basis: Tensor
+
+    def with_shape(self, shape: Tensor) -> PointSet:
+        """The points of a subject: (S,) shape coefficients in standard deviations."""
+        shape = shape.to(self.shape_basis)
+        return replace(
+            self.points,
+            rest=self.points.rest + self.shape_basis @ shape,
+            pivots=self.points.pivots + self.pivot_basis @ shape,
+        )
+
+
+def point_template(model: HeadModel, faces: Tensor, bary: Tensor, dtype: torch.dtype = torch.float64) -> PointTemplate:
+    """Interpolates a head model at surface points.
+
+    Args:
+        model: the head model.
+        faces: (N,) triangle ids.
+        bary: (N, 3) corner weights.
+        dtype: of all arrays.
+
+    Returns:
+        The points with their bases.
+    """
+
+    def at(values: Tensor) -> Tensor:
+        return embed(faces, bary, model.triangles, values.to(dtype)).contiguous()
+
+    regressor = model.joint_regressor[[JAW, LEFT_EYE, RIGHT_EYE]].to(dtype)
+
+    def joints(values: Tensor) -> Tensor:
+        return torch.einsum("jv,v...->j...", regressor, values.to(dtype)).contiguous()
+
+    weights = at(model.skin_weights)
+    points = PointSet(
+        rest=at(model.template),
+        expression_basis=at(model.expression_basis),
+        eyelid_basis=at(model.eyelid_basis),
+        jaw_weight=weights[:, JAW].contiguous(),
+        eye_weights=weights[:, LEFT_EYE:].contiguous(),
+        pivots=joints(model.template),
+        pivot_expression=joints(model.expression_basis),
+        # Columns of the neck are left out: the tracker does not turn the neck.
+        correctives=None if model.pose_correctives is None else at(model.pose_correctives[:, :, 9:]),
+    )
+    return PointTemplate(faces, bary, points, at(model.shape_basis), joints(model.shape_basis))

@@ -1,0 +1,103 @@
+"""One frame's energy: landmarks, colours, priors and time, under bounds."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tracker.camera import Intrinsics
+from tracker.normal_equations import NormalEquations
+from tracker.residuals.landmark import LandmarkTerm
+from tracker.residuals.photometric import PhotometricTerm
+from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
+from tracker.state import FrameState, Layout
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Box limits of the bounded unknowns.
+
+    Attributes:
+        expression: (E, 2) lower and upper bound.
+        eyelids: (2,) lower and upper bound of both lids.
+        eyes: (2, 2) largest angle to either side of yaw and pitch: [[-yaw, yaw], [-pitch, pitch]], radians.
+    """
+
+    expression: Tensor
+    eyelids: Tensor
+    eyes: Tensor
+
+    def clamp(self, state: FrameState) -> FrameState:
+        """The nearest state inside the box."""
+        return replace(
+            state,
+            expression=torch.maximum(torch.minimum(state.expression, self.expression[:, 1]), self.expression[:, 0]),
+            eyelids=state.eyelids.clamp(float(self.eyelids[0]), float(self.eyelids[1])),
+            eyes=torch.maximum(torch.minimum(state.eyes, self.eyes[:, 1]), self.eyes[:, 0]),
+        )
+
+    def active(self, state: FrameState, gradient: Tensor) -> Tensor:
+        """Unknowns (P,) at a bound that descent would push further out (projected Gauss-Newton).
+
+        Source: Bertsekas, Projected Newton Methods for Optimization Problems with Simple Constraints, 1982.
+        """
+        frozen = torch.zeros(len(gradient), dtype=torch.bool)
+        eyes = self.eyes.repeat(2, 1)
+        for block, value, limits in (
+            (Layout.eyes, state.eyes.reshape(-1), eyes),
+            (Layout.eyelids, state.eyelids, self.eyelids.expand(2, 2)),
+            (Layout(len(state.expression)).expression, state.expression, self.expression),
+        ):
+            at_lower = (value <= limits[:, 0]) & (gradient[block] > 0)
+            at_upper = (value >= limits[:, 1]) & (gradient[block] < 0)
+            frozen[block] = at_lower | at_upper
+        return frozen
+
+
+@dataclass(frozen=True, eq=False)
+class FrameProblem:
+    """The energy of one frame, for `tracker.solver.minimise`.
+
+    Attributes:
+        intrinsics: of the crop, pixels.
+        landmarks: landmark terms (478 points, 68 points), possibly empty.
+        photometric: colour term of one pyramid level, or None.
+        gaussians: priors and temporal terms.
+        gaze: symmetry of gaze.
+        bounds: box limits.
+        scale: (P,) standard deviations by which steps are measured.
+        held: (P,) unknowns that are not solved for.
+    """
+
+    intrinsics: Intrinsics
+    landmarks: tuple[LandmarkTerm, ...]
+    photometric: PhotometricTerm | None
+    gaussians: tuple[GaussianTerm, ...]
+    gaze: GazeSymmetryTerm
+    bounds: Bounds
+    scale: Tensor
+    held: Tensor
+
+    def linearise(self, state: FrameState) -> NormalEquations:
+        """Normal equations of all terms."""
+        equations = NormalEquations.zero(self.scale)
+        for landmarks in self.landmarks:
+            landmarks.add_to(equations, state, self.intrinsics)
+        if self.photometric is not None:
+            self.photometric.add_to(equations, state, self.intrinsics)
+        for gaussian in self.gaussians:
+            gaussian.add_to(equations, state)
+        self.gaze.add_to(equations, state)
+        equations.frozen = self.held | self.bounds.active(state, equations.g)
+        return equations
+
+    def cost(self, state: FrameState) -> float:
+        """Robust cost of all terms."""
+        cost = sum(term.cost(state, self.intrinsics) for term in self.landmarks)
+        if self.photometric is not None:
+            cost += self.photometric.cost(state, self.intrinsics)
+        return cost + sum(term.cost(state) for term in self.gaussians) + self.gaze.cost(state)
+
+    def retract(self, state: FrameState, step: Tensor) -> FrameState:
+        """The state after a step, clamped to the bounds."""
+        return self.bounds.clamp(state.retract(step))

@@ -1,0 +1,1 @@
+"""Residuals of the tracking energy, one module each: the residual, and its analytic Jacobian."""

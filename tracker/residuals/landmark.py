@@ -1,0 +1,75 @@
+"""Landmark reprojection and closure.
+
+Reprojection: the distance of the fitted and the detected point, in units of the detector's noise. Closure: the same
+for the vector between an upper and a lower lid or lip point, because closure must not be traded for position (the
+eye-closure loss of Feng et al., DECA, SIGGRAPH 2021, section 4.2, equation 8).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tracker.camera import Intrinsics
+from tracker.normal_equations import NormalEquations
+from tracker.points import PointSet
+from tracker.residuals.projection import linearise_projection, project_state
+from tracker.robust import Kernel, huber
+from tracker.state import FrameState
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkTerm:
+    """Landmarks of one frame.
+
+    Attributes:
+        points: N model points, landmark offsets applied.
+        targets_px: (N, 2) detected points.
+        sigma_px: standard deviation of a detected point.
+        confidence: (N,) weight of each point, 0 leaves it out.
+        pairs: (K, 2) ids into the points: upper and lower of each closure pair.
+        pair_sigma_px: standard deviation of the vector between the points of a pair.
+        pair_confidence: (K,) weight of each pair.
+        kernel: robust kernel of the reprojection.
+    """
+
+    points: PointSet
+    targets_px: Tensor
+    sigma_px: float
+    confidence: Tensor
+    pairs: Tensor
+    pair_sigma_px: float
+    pair_confidence: Tensor
+    kernel: Kernel = huber
+
+    def residuals(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Whitened reprojection (N, 2) and closure (K, 2) residuals of projected points."""
+        error = pixels - self.targets_px
+        closure = error[self.pairs[:, 0]] - error[self.pairs[:, 1]]
+        return error / self.sigma_px, closure / self.pair_sigma_px
+
+    def cost(self, state: FrameState, intrinsics: Intrinsics) -> float:
+        """Half the robust, confidence-weighted sum of squares."""
+        error, closure = self.residuals(project_state(self.points, state, intrinsics))
+        rho = self.kernel(error.square().sum(1))[0] * self.confidence
+        rho_pairs = self.kernel(closure.square().sum(1))[0] * self.pair_confidence
+        return 0.5 * float(rho.sum() + rho_pairs.sum())
+
+    def add_to(self, equations: NormalEquations, state: FrameState, intrinsics: Intrinsics) -> None:
+        """Linearises both residuals and adds them."""
+        projected = linearise_projection(self.points, state, intrinsics)
+        error, closure = self.residuals(projected.pixels)
+        upper, lower = self.pairs[:, 0], self.pairs[:, 1]
+        jacobian = projected.jacobian
+        between = (jacobian[upper] - jacobian[lower]) / self.pair_sigma_px
+        for residual, rows, confidence in (
+            (error, jacobian / self.sigma_px, self.confidence),
+            (closure, between, self.pair_confidence),
+        ):
+            rho, weight = self.kernel(residual.square().sum(1))
+            equations.add(residual, rows, weight * confidence, rho * confidence)
+
+
+def no_pairs() -> tuple[Tensor, Tensor]:
+    """Empty pairs and confidences, for landmark sets without closure."""
+    return torch.zeros(0, 2, dtype=torch.long), torch.zeros(0, dtype=torch.float64)

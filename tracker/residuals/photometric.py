@@ -1,0 +1,84 @@
+"""Photometric residual on fixed surface samples: image at the projected sample minus shaded albedo.
+
+No rasterisation: visibility and normals (head space) are tested once a frame and level. The Jacobian is
+image gradient x projection x skinning x blendshapes, plus the change of shading as the head turns in the light.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tracker.camera import Intrinsics
+from tracker.image import ImageLevel, sample
+from tracker.normal_equations import NormalEquations
+from tracker.points import PointSet
+from tracker.residuals.projection import linearise_projection, project_state
+from tracker.robust import Kernel, geman_mcclure
+from tracker.shading import sh_basis, sh_basis_gradient
+from tracker.state import FrameState
+
+
+@dataclass(frozen=True, eq=False)
+class PhotometricTerm:
+    """Visible samples of one frame at one pyramid level.
+
+    Attributes:
+        points: N visible samples.
+        normals: (N, 3) head space, unit length, held during a solve.
+        albedo: (N, 3) sRGB in [0, 1].
+        level: the picture.
+        sigma: standard deviation of a colour residual.
+        confidence: (N,) weight of each sample.
+        kernel: robust kernel over the three channels of a sample.
+    """
+
+    points: PointSet
+    normals: Tensor
+    albedo: Tensor
+    level: ImageLevel
+    sigma: float
+    confidence: Tensor
+    kernel: Kernel = geman_mcclure
+
+    def shaded(self, state: FrameState) -> Tensor:
+        """Colours (N, 3) that the model predicts."""
+        normals_cam = self.normals @ state.R.to(self.normals).T
+        return self.albedo * (sh_basis(normals_cam) @ state.light.to(self.normals))
+
+    def residual(self, state: FrameState, intrinsics: Intrinsics) -> Tensor:
+        """Unwhitened residual (N, 3): picture minus model."""
+        pixels = project_state(self.points, state, intrinsics.scaled(self.level.scale))
+        return sample(self.level.pixels, pixels)[0] - self.shaded(state)
+
+    def cost(self, state: FrameState, intrinsics: Intrinsics) -> float:
+        """Half the robust, confidence-weighted sum of squares."""
+        squared = (self.residual(state, intrinsics) / self.sigma).square().mean(1)
+        return 0.5 * float((self.kernel(squared)[0] * self.confidence).sum())
+
+    def linearise(self, state: FrameState, intrinsics: Intrinsics) -> tuple[Tensor, Tensor]:
+        """Unwhitened residual (N, 3) and Jacobian (N, 3, P)."""
+        projected = linearise_projection(self.points, state, intrinsics.scaled(self.level.scale))
+        colours, gradient = sample(self.level.pixels, projected.pixels)
+        jacobian = gradient @ projected.jacobian
+        normals_cam = self.normals @ state.R.to(self.normals).T
+        light = state.light.to(self.normals)
+        by_normal = torch.einsum("nkd,kc->ncd", sh_basis_gradient(normals_cam), light) * self.albedo[..., None]
+        # d(R n) = w x (R n), so the shading changes by w . (R n x dshade/dn).
+        turned = torch.linalg.cross(normals_cam[:, None].expand_as(by_normal), by_normal, dim=-1)
+        jacobian[:, :, 0:3] -= turned
+        residual = colours - self.albedo * (sh_basis(normals_cam) @ light)
+        return residual, jacobian
+
+    def add_to(self, equations: NormalEquations, state: FrameState, intrinsics: Intrinsics) -> None:
+        """Linearises the residual and adds it; a sample's weight is that of the mean over its channels."""
+        residual, jacobian = self.linearise(state, intrinsics)
+        whitening = 1 / (self.sigma * 3**0.5)
+        residual, jacobian = residual * whitening, jacobian * whitening
+        rho, weight = self.kernel(residual.square().sum(1))
+        equations.add(residual, jacobian, weight * self.confidence, rho * self.confidence)
+
+    def robust_weights(self, state: FrameState, intrinsics: Intrinsics) -> Tensor:
+        """Robust weight (N,) of each sample, 1 for a perfect one."""
+        squared = (self.residual(state, intrinsics) / self.sigma).square().mean(1)
+        return self.kernel(squared)[1]

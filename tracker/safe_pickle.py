@@ -1,0 +1,149 @@
+"""Unpickling by an allow-list: FLAME files are pickles, and a pickle from the web may run anything.
+
+Only the classes that such files are known to hold can be made; chumpy arrays are read without chumpy. Class paths are
+those listed for FLAME 2017 to 2023, SMPL-family chumpy 0.70 files and FLAME's landmark embeddings.
+"""
+
+import codecs
+import collections
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+
+from tracker.errors import InputError
+
+
+class _Chumpy:
+    """Stands in for chumpy.ch.Ch: keeps the state, gives its array."""
+
+    def __init__(self, *_args: object) -> None:
+        self.state: dict[str, Any] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+    def array(self) -> np.ndarray:
+        return np.asarray(_plain(self.state["x"]))
+
+
+class _ChumpySelect(_Chumpy):
+    """Stands in for chumpy.reordering.Select: a reshaped selection of another array."""
+
+    def array(self) -> np.ndarray:
+        source = np.asarray(_plain(self.state["a"])).ravel()
+        return source[np.asarray(self.state["idxs"])].reshape(self.state["preferred_shape"])
+
+
+class _SparseColumns:
+    """Stands in for scipy.sparse.csc_matrix under its old and new module paths; densified on reading."""
+
+    def __init__(self, *_args: object) -> None:
+        self.state: dict[str, Any] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+    def array(self) -> np.ndarray:
+        shape = self.state.get("_shape", self.state.get("shape"))
+        parts = (self.state["data"], self.state["indices"], self.state["indptr"])
+        return scipy.sparse.csc_matrix(parts, shape=shape).toarray()
+
+
+def _tensor_from_bytes(data: bytes) -> Any:
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _reconstructor(cls: type, _base: type, _state: object) -> object:
+    return cls()
+
+
+_numpy_core = "numpy.core" if np.__version__.startswith("1.") else "numpy._core"
+_reconstruct = getattr(__import__(f"{_numpy_core}.multiarray", fromlist=["_reconstruct"]), "_reconstruct")
+_scalar = getattr(__import__(f"{_numpy_core}.multiarray", fromlist=["scalar"]), "scalar")
+_frombuffer = getattr(__import__(f"{_numpy_core}.numeric", fromlist=["_frombuffer"]), "_frombuffer")
+
+ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("chumpy.ch", "Ch"): _Chumpy,
+    ("chumpy.reordering", "Select"): _ChumpySelect,
+    ("scipy.sparse.csc", "csc_matrix"): _SparseColumns,
+    ("scipy.sparse._csc", "csc_matrix"): _SparseColumns,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): codecs.encode,
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("copy_reg", "_reconstructor"): _reconstructor,
+    ("copyreg", "_reconstructor"): _reconstructor,
+    ("__builtin__", "set"): set,
+    ("builtins", "set"): set,
+    ("__builtin__", "object"): object,
+    ("builtins", "object"): object,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch.storage", "_load_from_bytes"): _tensor_from_bytes,
+}
+for _module in ("numpy.core", "numpy._core"):
+    ALLOWED[(f"{_module}.multiarray", "_reconstruct")] = _reconstruct
+    ALLOWED[(f"{_module}.multiarray", "scalar")] = _scalar
+    ALLOWED[(f"{_module}.numeric", "_frombuffer")] = _frombuffer
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return ALLOWED[(module, name)]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it holds {module}.{name}, which no model file needs") from None
+
+
+def _plain(value: Any) -> Any:
+    """Arrays for the stand-ins, numpy for torch tensors, recursively through dicts."""
+    if isinstance(value, (_Chumpy, _SparseColumns)):
+        return value.array()
+    if isinstance(value, torch.Tensor):
+        return value.numpy()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def load_pickle(path: Path) -> Any:
+    """Reads a pickle of arrays.
+
+    Args:
+        path: a .pkl (latin1 strings, as Python 2 wrote them).
+
+    Returns:
+        Its content with numpy arrays in place of chumpy, sparse and torch objects.
+
+    Raises:
+        InputError: the file is damaged or holds a class outside the allow-list, named.
+    """
+    with open(path, "rb") as file:
+        return _read(file, path)
+
+
+def load_object_npy(path: Path) -> Any:
+    """Reads an .npy that holds one pickled object (FLAME's landmark_embedding.npy), by the same allow-list."""
+    with open(path, "rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            reader(file)
+        except ValueError as error:
+            raise InputError(f"{path}: not an .npy file ({error}); download it again") from error
+        content = _read(file, path)
+    return content.item() if isinstance(content, np.ndarray) and content.dtype == object and content.ndim == 0 else content
+
+
+def _read(file: io.BufferedReader, path: Path) -> Any:
+    try:
+        return _plain(_Unpickler(file, encoding="latin1").load())
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path}: refused: {error}; get the file from its publisher again") from error
+    except (EOFError, KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: damaged pickle ({error}); download it again") from error

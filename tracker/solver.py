@@ -1,0 +1,140 @@
+"""Damped Gauss-Newton (Levenberg-Marquardt) over any problem that gives its normal equations.
+
+Source: Nocedal and Wright, Numerical Optimization, 2006, section 10.3; gain-ratio damping after Nielsen, Damping
+Parameter in Marquardt's Method, IMM-REP-1999-05.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """Termination and damping of one solve."""
+
+    max_steps: int = 10
+    """Accepted and rejected steps together."""
+    damping: float = 1e-4
+    """First damping, relative to the diagonal of the normal matrix."""
+    step_tolerance: float = 1e-3
+    """Converged when a step is shorter than this, in units of each unknown's standard deviation (RMS)."""
+    cost_tolerance: float = 1e-4
+    """Converged when an accepted step lowers the cost by less than this fraction."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a solve ended; a value, not an exception.
+
+    Attributes:
+        status: 'converged', 'max iterations', 'singular' or 'non-finite'.
+        costs: cost at the start and after each accepted step.
+        dampings: damping of each tried step.
+    """
+
+    status: str
+    costs: tuple[float, ...]
+    dampings: tuple[float, ...]
+
+    @property
+    def steps(self) -> int:
+        """Steps tried."""
+        return len(self.dampings)
+
+
+class Equations(Protocol):
+    """Normal equations of a linearised problem."""
+
+    @property
+    def cost(self) -> float:
+        """Cost at the point of linearisation."""
+
+    def step(self, damping: float) -> Tensor | None:
+        """Minimiser of the damped quadratic model, or None where the matrix is singular."""
+
+    def predicted_decrease(self, step: Tensor) -> float:
+        """Decrease of the undamped quadratic model."""
+
+    def relative_length(self, step: Tensor) -> float:
+        """RMS length of a step in units of each unknown's prior standard deviation."""
+
+
+class Problem(Protocol[State]):
+    """A least-squares problem on a manifold."""
+
+    def linearise(self, state: State) -> Equations:
+        """Normal equations at a state."""
+
+    def cost(self, state: State) -> float:
+        """Robust cost at a state."""
+
+    def retract(self, state: State, step: Tensor) -> State:
+        """The state after a step, bounds respected."""
+
+
+@dataclass(frozen=True)
+class Solution(Generic[State]):
+    """The best state found and how it was found."""
+
+    state: State
+    outcome: Outcome
+
+
+_MAX_DAMPING = 1e8
+
+
+def minimise(problem: Problem[State], start: State, settings: SolverSettings) -> Solution[State]:
+    """Minimises a problem from a start.
+
+    Args:
+        problem: gives normal equations, costs and retractions.
+        start: first state.
+        settings: limits.
+
+    Returns:
+        The lowest state seen and the outcome. Never raises for numerical failure.
+    """
+    state, damping, growth = start, settings.damping, 2.0
+    equations = problem.linearise(state)
+    costs, dampings = [equations.cost], list[float]()
+
+    def ended(status: str) -> Solution[State]:
+        return Solution(state, Outcome(status, tuple(costs), tuple(dampings)))
+
+    if not math.isfinite(equations.cost):
+        return ended("non-finite")
+    while len(dampings) < settings.max_steps:
+        dampings.append(damping)
+        step = equations.step(damping)
+        if step is None or not bool(torch.isfinite(step).all()):
+            if damping >= _MAX_DAMPING:
+                return ended("singular")
+            damping *= 100
+            continue
+        candidate = problem.retract(state, step)
+        cost = problem.cost(candidate)
+        gain = (costs[-1] - cost) / max(equations.predicted_decrease(step), 1e-300)
+        if math.isfinite(cost) and cost <= costs[-1]:
+            small = equations.relative_length(step) < settings.step_tolerance
+            small = small or costs[-1] - cost < settings.cost_tolerance * costs[-1]
+            state = candidate
+            costs.append(cost)
+            if small:
+                return ended("converged")
+            damping *= max(1 / 3, 1 - (2 * min(gain, 1.0) - 1) ** 3)
+            growth = 2.0
+            if len(dampings) < settings.max_steps:
+                equations = problem.linearise(state)
+        else:
+            if equations.relative_length(step) < settings.step_tolerance:
+                return ended("converged")
+            damping, growth = damping * growth, growth * 2
+            if damping > _MAX_DAMPING:
+                return ended("converged" if math.isfinite(cost) else "non-finite")
+    return ended("max iterations")
