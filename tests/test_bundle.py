@@ -1,0 +1,141 @@
+"""The joint solve: its gradient, its elimination against a dense solve, and recovery of a known clip."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from heads import random_head, random_state
+from numeric import numeric_jacobian, worst_relative
+
+from tracker.bundle import BundleProblem, BundleState, Observation, SharedPrior
+from tracker.camera import Intrinsics
+from tracker.points import point_template
+from tracker.problem import Bounds
+from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
+from tracker.residuals.projection import project_state
+from tracker.solver import SolverSettings, minimise
+
+MODEL = random_head()
+P = 15 + MODEL.expression_count
+TEMPLATE = point_template(MODEL, MODEL.landmarks478.faces, MODEL.landmarks478.bary)
+COUNT = len(MODEL.landmarks478)
+TRUE_CAMERA = Intrinsics(420.0, 270.0, 250.0)
+
+
+def _truth(frames: int) -> BundleState:
+    states = []
+    for i in range(frames):
+        state = random_state(MODEL, 10 + i)
+        t = torch.tensor([0.01 * i, -0.02, 0.5 + 0.05 * i], dtype=torch.float64)
+        states.append(replace(state, t=t))
+    shape = torch.linspace(-1, 1, MODEL.shape_count, dtype=torch.float64)
+    return BundleState(shape, TRUE_CAMERA, torch.zeros(COUNT, 3, dtype=torch.float64), tuple(states))
+
+
+def _problem(truth: BundleState, offset_std: float = 1e-3) -> BundleProblem:
+    points = TEMPLATE.with_shape(truth.shape).moved(truth.offsets_m)
+    ones = torch.ones(COUNT, dtype=torch.float64)
+    seen = tuple(
+        Observation(
+            project_state(points, frame, truth.intrinsics), 1.0, ones, torch.tensor([[0, 1], [4, 7]]), 0.5, ones[:2]
+        )
+        for frame in truth.frames
+    )
+    shared = SharedPrior(
+        shape=torch.zeros(MODEL.shape_count, dtype=torch.float64),
+        shape_std=torch.full((MODEL.shape_count,), 3.0, dtype=torch.float64),
+        log_focal=float(np.log(400.0)),
+        log_focal_std=0.5,
+        centre_px=(256.0, 256.0),
+        centre_std_px=30.0,
+        offsets_m=torch.zeros(COUNT, 3, dtype=torch.float64),
+        offset_std_m=torch.full((COUNT,), offset_std, dtype=torch.float64),
+    )
+    infinite = torch.tensor([[-np.inf, np.inf]], dtype=torch.float64)
+    bounds = Bounds(infinite.repeat(MODEL.expression_count, 1), infinite[0], infinite.repeat(2, 1))
+    inverse_std = torch.cat([torch.zeros(6), torch.full((P - 6,), 0.5)]).double()
+    prior = GaussianTerm(truth.frames[0], inverse_std)
+    held = torch.zeros(P, dtype=torch.bool)
+    return BundleProblem(
+        TEMPLATE, seen, shared, prior, GazeSymmetryTerm(10, 10), bounds, held, torch.ones(P, dtype=torch.float64)
+    )
+
+
+def _perturbed(truth: BundleState, size: float) -> BundleState:
+    generator = torch.Generator().manual_seed(3)
+
+    def noise(count: int) -> torch.Tensor:
+        return size * torch.randn(count, generator=generator, dtype=torch.float64)
+
+    frames = tuple(frame.retract(noise(P) * torch.cat([torch.full((6,), 0.1), torch.ones(P - 6)])) for frame in truth.frames)
+    camera = Intrinsics(truth.intrinsics.focal_px * 0.95, 262.0, 255.0)
+    return replace(truth, shape=truth.shape + noise(MODEL.shape_count), intrinsics=camera, frames=frames)
+
+
+def test_gradient_is_that_of_the_cost() -> None:
+    truth = _truth(2)
+    problem, state = _problem(truth), _perturbed(truth, 0.05)
+    equations = problem.linearise(state)
+    analytic = torch.cat([equations.shared.g, *(own.g for own, _ in equations.frames)])
+    numeric = numeric_jacobian(
+        lambda d: torch.tensor(problem.cost(problem.retract(state, d)), dtype=torch.float64), len(analytic), 1e-7
+    )
+    assert worst_relative(analytic, numeric) < 1e-5
+    assert equations.cost == pytest.approx(problem.cost(state), rel=1e-12)
+
+
+def test_elimination_equals_the_dense_solve() -> None:
+    truth = _truth(3)
+    problem, state = _problem(truth), _perturbed(truth, 0.05)
+    equations = problem.linearise(state)
+    C = len(equations.shared.g)
+    total = C + 3 * P
+    H, g = torch.zeros(total, total, dtype=torch.float64), torch.zeros(total, dtype=torch.float64)
+    H[:C, :C], g[:C] = equations.shared.H, equations.shared.g
+    for i, (own, coupling) in enumerate(equations.frames):
+        block = slice(C + i * P, C + (i + 1) * P)
+        H[block, block], g[block] = own.H, own.g
+        H[block, :C], H[:C, block] = coupling, coupling.T
+    step = equations.step(0.0)
+    assert step is not None
+    assert torch.allclose(step, -torch.linalg.solve(H, g), rtol=1e-6, atol=1e-9)
+    covariance = equations.shared_covariance()
+    assert covariance is not None
+    assert torch.allclose(covariance, torch.linalg.inv(H)[:C, :C], rtol=1e-5, atol=1e-12)
+
+
+def test_recovers_shape_and_focal_length() -> None:
+    truth = _truth(6)
+    problem, start = _problem(truth, offset_std=1e-5), _perturbed(truth, 0.1)
+    solution = minimise(problem, start, SolverSettings(max_steps=60, cost_tolerance=1e-9, step_tolerance=1e-6))
+    assert solution.state.intrinsics.focal_px == pytest.approx(420.0, rel=0.02)
+    points = TEMPLATE.with_shape(solution.state.shape).rest - TEMPLATE.with_shape(truth.shape).rest
+    assert float(points.norm(dim=1).median()) < 1e-3
+    assert solution.outcome.costs[-1] < 1e-2 * solution.outcome.costs[0]
+
+
+def test_held_focal_length_stays() -> None:
+    truth = _truth(3)
+    problem = _problem(truth)
+    problem = replace(problem, shared=replace(problem.shared, log_focal_std=0.0, centre_std_px=0.0))
+    start = _perturbed(truth, 0.05)
+    solution = minimise(problem, start, SolverSettings(max_steps=5))
+    assert solution.state.intrinsics == start.intrinsics
+
+
+def test_offsets_take_up_a_detectors_bias() -> None:
+    """Biased landmarks: a prior that knows the bias gives back the identity, one that does not know pays for it."""
+    truth = _truth(8)
+    bias = 0.006 * torch.randn(COUNT, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    biased = replace(truth, offsets_m=bias)
+    errors, costs = [], []
+    for mean, offset_std in ((torch.zeros_like(bias), 1e-5), (torch.zeros_like(bias), 4e-3), (bias, 1e-3)):
+        problem = _problem(biased, offset_std)
+        problem = replace(problem, shared=replace(problem.shared, offsets_m=mean))
+        start = replace(_perturbed(truth, 0.02), offsets_m=mean)
+        solution = minimise(problem, start, SolverSettings(max_steps=30))
+        errors.append(float((solution.state.shape - truth.shape).norm()))
+        costs.append(solution.outcome.costs[-1])
+    assert costs[1] < 0.2 * costs[0]
+    assert errors[2] < 0.5 * errors[0]
