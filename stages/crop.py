@@ -1,0 +1,165 @@
+"""Stage crop: source/ to images/, cut to the head, and the map between the two (bbox.pt, crop.json)."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from loguru import logger
+
+from stages import files
+from stages.pipeline import StageContext
+from stages.records import Crop
+from stages.subject import Subject
+from tracker.camera import to_cv2_pixels
+from tracker.config import Config
+from tracker.cropping import CropGeometry, geometry, head_box, landmark_bounds
+from tracker.detectors.finder import FaceFinder
+from tracker.detectors.follow import FaceFollower
+from tracker.detectors.landmark_maps import ibug68_from_478
+from tracker.errors import InputError, SubjectError
+
+NAME = "crop"
+RESUMES = False
+
+# Enough for a median that a few bad or missing frames do not move, at 15 to 40 ms a 1080p frame.
+SAMPLE_FRAMES = 25
+_THREADS = 2
+
+
+def config_part(config: Config) -> dict[str, Any]:
+    """Size and the way the box is found."""
+    part: dict[str, Any] = {"crop_image": config.crop_image, "image_size": list(config.image_size)}
+    if config.crop_image:
+        part |= {"crop": config.crop, "bbox_scale": config.bbox_scale, "face": config.face}
+        part |= {"begin_frames": config.begin_frames, "end_frames": config.end_frames}
+    return part
+
+
+def inputs(subject: Subject, config: Config) -> list[Path]:
+    """The source frames, and the user's bbox.pt."""
+    return [subject.source_dir, *([subject.bbox_path] if _box_is_given(subject, config) else [])]
+
+
+def outputs(subject: Subject, config: Config) -> list[Path]:
+    """images/, the record, and bbox.pt unless the user made it. The record goes last: it says whose bbox.pt is."""
+    own_box = [subject.bbox_path] if config.crop_image and not _box_is_given(subject, config) else []
+    return [subject.images_dir, *own_box, subject.crop_path]
+
+
+def run(subject: Subject, config: Config, context: StageContext) -> None:
+    """Finds the box and cuts all frames.
+
+    Raises:
+        InputError: a damaged bbox.pt or frame; frames of different sizes.
+        SubjectError: no face in the sampled frames.
+    """
+    paths = subject.source_paths()
+    source_size = _size(files.read_image(paths[0]))
+    if not config.crop_image:
+        box, box_from = np.array([0, source_size[1], 0, source_size[0]]), "whole frame"
+    elif _box_is_given(subject, config):
+        box, box_from = subject.load_bbox(), "user"
+    else:
+        box, box_from = _find_box(paths, subject, config, context), "landmarks"
+    try:
+        cut = geometry(_four(box), source_size, config.image_size)
+    except ValueError as error:
+        raise InputError(f"{subject.bbox_path}: {error}; delete it to have it made again") from error
+    # The record first: once bbox.pt is there, it must say that we made it.
+    record = Crop(None if box_from == "whole frame" else _four(box), box_from, cut.affine(), source_size, cut.size)
+    subject.save_crop(record)
+    if box_from == "landmarks":
+        subject.save_bbox(box)
+    logger.info(
+        f"crop: box x {cut.box_px[0]} to {cut.box_px[1]}, y {cut.box_px[2]} to {cut.box_px[3]} of {source_size[1]} x "
+        f"{source_size[0]} ({box_from}), scaled by {cut.scale:.3f} to {cut.size[1]} x {cut.size[0]}"
+    )
+    for _ in context.progress(_cut_all(paths, subject, cut, source_size), len(paths)):
+        pass
+    context.notes.update(frames=len(paths), box_from=box_from)
+
+
+def _box_is_given(subject: Subject, config: Config) -> bool:
+    """Whether bbox.pt is the user's: there is one, and our record does not claim that very box."""
+    if not config.crop_image or not subject.bbox_path.exists():
+        return False
+    if not subject.crop_path.exists():
+        return True
+    record = subject.load_crop()
+    return record.box_from != "landmarks" or record.box_px != _four(subject.load_bbox())
+
+
+def _find_box(paths: list[Path], subject: Subject, config: Config, context: StageContext) -> np.ndarray:
+    """The box from the subject's landmarks in a sample of the tracked frames.
+
+    Raises:
+        SubjectError: no face in any of them.
+    """
+    tracked = paths[subject.begin_frames : len(paths) - subject.end_frames]
+    if not tracked:
+        raise InputError(
+            f"{subject.source_dir}: begin_frames {subject.begin_frames} and end_frames {subject.end_frames} leave none "
+            f"of its {len(paths)} pictures; lower them"
+        )
+    if config.crop == "first":
+        sample, wanted = tracked, 1
+    else:
+        picks = np.linspace(0, len(tracked) - 1, min(SAMPLE_FRAMES, len(tracked))).round().astype(int)
+        sample, wanted = [tracked[i] for i in picks], len(picks)
+    bounds, size = _sample_bounds(sample, wanted, config.face)
+    if not bounds:
+        which = f"no frame shows {config.face + 1} faces" if config.face else "no face"
+        raise SubjectError(
+            f"{subject.input_dir}: {which} in {len(sample)} frames of the clip; check the video, or give the head's "
+            f"place as {subject.bbox_path}, or set crop_image: false"
+        )
+    box = head_box(np.median(np.stack(bounds), 0), size, config.bbox_scale)
+    outside = sum(b[0] < box[0] or b[1] > box[1] or b[2] < box[2] or b[3] > box[3] for b in bounds)
+    if outside:
+        logger.warning(
+            f"crop: the face leaves the crop in {outside} of {len(bounds)} sampled frames; raise bbox_scale "
+            f"({config.bbox_scale}) or set crop_image: false"
+        )
+    context.notes["sampled_faces"] = f"{len(bounds)} of {len(sample)}"
+    return box
+
+
+def _sample_bounds(sample: list[Path], wanted: int, rank: int) -> tuple[list[np.ndarray], tuple[int, int]]:
+    """Landmark bounds (4,) in cv2 pixels of up to `wanted` frames with the subject's face; the pictures' size."""
+    bounds: list[np.ndarray] = []
+    follower = FaceFollower(rank, far_apart=True)
+    size = (0, 0)
+    with FaceFinder() as finder:
+        for path in sample:
+            image = files.read_image(path)
+            size = _size(image)
+            face = follower.choose(finder.find(image)[0])
+            if face is not None:
+                bounds.append(landmark_bounds(to_cv2_pixels(ibug68_from_478(face.points_px))))
+            if len(bounds) == wanted:
+                break
+    return bounds, size
+
+
+def _cut_all(paths: list[Path], subject: Subject, cut: CropGeometry, source_size: tuple[int, int]) -> Iterator[None]:
+    def one(job: tuple[int, Path]) -> None:
+        number, path = job
+        image = files.read_image(path)
+        if _size(image) != source_size:
+            raise InputError(f"{path}: {_size(image)} pixels, the first frame has {source_size}; sizes must be equal")
+        files.write_image(subject.image_path(number), cut.apply(image))
+
+    subject.images_dir.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(one, enumerate(paths, 1))
+
+
+def _size(image: np.ndarray) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
+
+
+def _four(box: np.ndarray) -> tuple[int, int, int, int]:
+    a, b, c, d = (int(value) for value in box)
+    return a, b, c, d

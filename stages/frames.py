@@ -1,0 +1,114 @@
+"""Stage frames: video to source/00001.png on, at the config's frame rate.
+
+A source/ folder that the user filled is left alone, and a single picture is a clip of one frame.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from stages import files, video
+from stages.pipeline import StageContext
+from stages.subject import VIDEO_SUFFIXES, Subject
+from tracker.config import Config
+from tracker.errors import InputError
+
+NAME = "frames"
+RESUMES = False
+
+# FaceMesh looks at the face at 192 x 192; a picture below a third of that shows no eyelids to track.
+MIN_SIDE_PX = 64
+# The container's duration and the decoded frames may differ by one at either end.
+_ROUNDING_FRAMES = 2
+
+
+def config_part(config: Config) -> dict[str, Any]:
+    """Frame rate and format."""
+    return {"fps": config.fps, "source_format": config.source_format}
+
+
+def inputs(subject: Subject, config: Config) -> list[Path]:
+    """The video, the picture, or the user's own source/ folder."""
+    return [subject.source_dir] if subject.source_is_given() else [_find_clip(subject)]
+
+
+def outputs(subject: Subject, config: Config) -> list[Path]:
+    """The folder source/, unless the user filled it."""
+    return [] if subject.source_is_given() else [subject.source_dir]
+
+
+def run(subject: Subject, config: Config, context: StageContext) -> None:
+    """Extracts the frames, or checks the user's.
+
+    Raises:
+        InputError: no video, or one that cannot be decoded; pictures that are too small.
+    """
+    if subject.source_is_given():
+        count = len(subject.source_paths())
+        logger.info(f"frames: {subject.source_dir} is given, {count} pictures; the video is not read")
+        _check_size(subject.source_paths()[0])
+        context.notes.update(frames=count, source="given")
+        return
+    clip = _find_clip(subject)
+    temporary = subject.source_dir.with_name(subject.source_dir.name + files.TEMPORARY_SUFFIX)
+    files.remove(temporary)
+    temporary.mkdir(parents=True)
+    if clip.suffix.lower() in files.IMAGE_SUFFIXES:
+        files.write_image(temporary / "00001.png", files.read_image(clip))
+        lost = 0
+    else:
+        lost = _extract(clip, temporary, config, context)
+    _check_size(files.list_images(temporary)[0])
+    files.remove(subject.source_dir)  # an empty folder may be there
+    temporary.rename(subject.source_dir)
+    context.notes.update(frames=len(subject.source_paths()), source=clip.name, lost=lost)
+
+
+def _extract(clip: Path, folder: Path, config: Config, context: StageContext) -> int:
+    """Decodes the video; returns how many frames a truncated file lacks."""
+    expected = video.probe(clip).frames_at(config.fps)
+    frames = video.extract_frames(clip, folder, config.fps, config.source_format)
+    for _ in context.progress(frames, expected):
+        pass
+    found = len(files.list_images(folder))
+    lost = max((expected or 0) - found, 0)
+    if lost <= _ROUNDING_FRAMES:
+        return 0
+    logger.warning(f"{clip}: damaged or truncated: {found} of {expected} frames could be decoded, {lost} are lost")
+    return lost
+
+
+def _find_clip(subject: Subject) -> Path:
+    """The subject's video or picture.
+
+    Raises:
+        InputError: none, or more than one.
+    """
+    if subject.given_file is not None:
+        return subject.given_file
+    folder = subject.input_dir
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; make it and put the video there as {folder / 'video.mp4'}")
+    present = sorted(path for path in folder.iterdir() if path.is_file())
+    videos = [path for path in present if path.suffix.lower() in VIDEO_SUFFIXES]
+    named = [path for path in videos if path.stem == "video"]
+    pictures = [path for path in present if path.suffix.lower() in files.IMAGE_SUFFIXES]
+    found = named or videos or pictures
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found[:4])
+        raise InputError(f"{folder}: several clips ({names}); keep one, or name it video.mp4")
+    raise InputError(
+        f"{folder}: no video; looked for source/ with pictures, video.mp4 ({' '.join(VIDEO_SUFFIXES[1:5])} …) and one "
+        f"picture (.png .jpg)"
+    )
+
+
+def _check_size(path: Path) -> None:
+    height, width = files.read_image(path).shape[:2]
+    if min(height, width) < MIN_SIDE_PX:
+        raise InputError(
+            f"{path.name}: an image of {width} x {height} pixels is too small; at least {MIN_SIDE_PX} a side are needed"
+        )

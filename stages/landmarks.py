@@ -1,0 +1,150 @@
+"""Stage landmarks: images/ to kpt_dense/ (478 FaceMesh points) and kpt/ (68 iBUG points)."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from loguru import logger
+
+from stages import files
+from stages.pipeline import StageContext
+from stages.records import Crop, Providers
+from stages.subject import Subject
+from tracker.config import Config
+from tracker.detectors import facemesh, fan
+from tracker.detectors.facemesh import Face, FaceMesh
+from tracker.detectors.finder import FaceFinder
+from tracker.detectors.follow import FaceFollower
+from tracker.detectors.landmark_maps import ibug68_from_478
+from tracker.errors import InputError, SubjectError
+
+NAME = "landmarks"
+# FaceMesh carries its track from picture to picture: only a run from the first picture on repeats itself.
+RESUMES = False
+
+# Faces that the tracking graph follows at once. The subject's points are the same, bit by bit, for 1 and for 4.
+_FACES_FOLLOWED = 4
+# Searching tiles costs about 0.1 s a picture; in a long stretch without a face every tenth picture is enough.
+_SEARCH_EVERY = 10
+_SEARCH_FIRST = 5
+
+SparsePoints = Callable[[np.ndarray, Face], np.ndarray]
+
+
+def config_part(config: Config) -> dict[str, Any]:
+    """Which face, and which provider of the 68 points with the weights that are there now."""
+    return {"face": config.face, "landmarks68": _sparse_name(config)}
+
+
+def inputs(subject: Subject, config: Config) -> list[Path]:
+    """The pictures and the crop record."""
+    return [subject.images_dir, subject.crop_path]
+
+
+def outputs(subject: Subject, config: Config) -> list[Path]:
+    """Both folders of points and the record of providers."""
+    return [subject.kpt_dir, subject.kpt_dense_dir, subject.providers_path]
+
+
+def run(subject: Subject, config: Config, context: StageContext) -> None:
+    """Detects the points in every picture; zeros where there is no face.
+
+    Raises:
+        InputError: landmarks68: fan without its weights.
+        SubjectError: no face in the whole clip.
+    """
+    sparse_name = _sparse_name(config)
+    sparse = _sparse(sparse_name, context.device)
+    numbers = subject.image_numbers()
+    found_by: list[str] = []
+    with FaceMesh(_FACES_FOLLOWED, tracking=True) as mesh, FaceFinder() as finder:
+        search = _Search(mesh, finder, _follower(subject.load_crop(), config))
+        for number in context.progress(numbers, len(numbers)):
+            image = files.read_image(subject.image_path(number))
+            face, means = search.next(image)
+            dense = np.zeros((facemesh.POINT_COUNT, 2)) if face is None else face.points_px
+            files.write_array(subject.kpt_dense_path(number), dense)
+            files.write_array(subject.kpt_path(number), np.zeros((68, 2)) if face is None else sparse(image, face))
+            found_by.append(means)
+    providers = Providers(facemesh.NAME, sparse_name, tuple(bool(means) for means in found_by), tuple(found_by))
+    subject.save_providers(providers)
+    _report(subject, config, providers, context)
+
+
+def _follower(crop: Crop, config: Config) -> FaceFollower:
+    """The rule by which the subject's face is chosen.
+
+    Crops are made around one face, so the subject's is the one nearest to their centre; in whole frames it goes by
+    size.
+    """
+    if crop.box_px is None:
+        return FaceFollower(config.face)
+    box = np.array(crop.box_px, np.float64)
+    centre_source_px = np.array([[(box[0] + box[1]) / 2, (box[2] + box[3]) / 2]])
+    return FaceFollower(0, crop.to_crop(centre_source_px)[0])
+
+
+class _Search:
+    """Finds the subject's face in picture after picture, by the cheapest means that succeeds."""
+
+    def __init__(self, mesh: FaceMesh, finder: FaceFinder, follower: FaceFollower) -> None:
+        self._mesh = mesh
+        self._finder = finder
+        self._follower = follower
+        self._misses = 0
+
+    def next(self, image: np.ndarray) -> tuple[Face | None, str]:
+        """The face in the next picture and the means: 'tracking', 'near', 'mesh', 'detector', 'tiles', '' for none."""
+        faces, means = self._mesh.faces(image), "tracking"
+        last = self._follower.last
+        if last is not None and not self._follower.matches(faces):
+            faces, means = self._finder.near(image, last.box_px), "near"
+        if not self._follower.matches(faces) and self._worth_a_search():
+            faces, means = self._finder.find(image)
+        face = self._follower.choose(faces)
+        self._misses = 0 if face is not None else self._misses + 1
+        return face, means if face is not None else ""
+
+    def _worth_a_search(self) -> bool:
+        return self._misses < _SEARCH_FIRST or self._misses % _SEARCH_EVERY == 0
+
+
+def _sparse_name(config: Config) -> str:
+    if config.landmarks68 == "auto":
+        return "fan" if fan.weights_path().is_file() else "facemesh478"
+    return config.landmarks68
+
+
+def _sparse(name: str, device: str) -> SparsePoints:
+    """The provider of the 68 points: picture and face to (68, 2) continuous pixels."""
+    if name == "facemesh478":
+        return lambda image, face: ibug68_from_478(face.points_px)
+    try:
+        return fan.Fan(device).points
+    except FileNotFoundError as error:
+        raise InputError(f"landmarks68: fan: {error}, or set landmarks68: auto") from error
+
+
+def _report(subject: Subject, config: Config, providers: Providers, context: StageContext) -> None:
+    """Says how many pictures have a face.
+
+    Raises:
+        SubjectError: none has.
+    """
+    total, missing = len(providers.present), providers.missing
+    if missing == total:
+        which = f"no picture shows {config.face + 1} faces" if config.face else "no face found"
+        raise SubjectError(
+            f"{subject.input_dir}: {which} in {total} pictures of {subject.images_dir}; check the video and the crop "
+            f"(bbox.pt, crop_image: false)"
+        )
+    means = ", ".join(f"{count} by {name}" for name, count in Counter(providers.found_by).most_common() if name)
+    logger.info(
+        f"landmarks: a face in {total - missing} of {total} pictures ({means}); 68 points by {providers.sparse}"
+    )
+    if missing:
+        first = providers.present.index(False) + 1
+        logger.warning(f"landmarks: no face in {missing} of {total} pictures, the first is {first:05d}.png")
+    context.notes.update(frames=total, missing=missing, sparse=providers.sparse)

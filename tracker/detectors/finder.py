@@ -1,0 +1,111 @@
+"""Finding faces from a cold start, also small ones in large pictures, before a picture is given up.
+
+FaceMesh's own detector shrinks the whole picture to 128 x 128, so that a face of less than about a tenth of it is lost;
+mediapipe's full-range detector reaches about twice as far; tiles of the picture bring smaller ones into reach.
+"""
+
+from types import TracebackType
+
+import numpy as np
+
+from tracker.detectors.facemesh import Face, FaceMesh
+from tracker.detectors.quiet import quiet_stderr
+
+_MAX_FACES = 8
+# Below 0.5 the full-range detector finds more small faces; FaceMesh's own check throws out what is none.
+_DETECTOR_CONFIDENCE = 0.35
+# Side of the picture given to FaceMesh as a multiple of a detected box, so that its detector sees the whole head.
+_CONTEXT = 2.0
+# Two finds are the same face when their centres are nearer than this part of the larger one's size.
+_SAME_FACE = 0.4
+
+
+class FaceFinder:
+    """Finds all faces of a single picture. Use as a context manager."""
+
+    def __init__(self) -> None:
+        """Starts the graphs."""
+        self._mesh = FaceMesh(_MAX_FACES, tracking=False)
+        with quiet_stderr():
+            from mediapipe.python.solutions.face_detection import FaceDetection
+
+            self._detector = FaceDetection(min_detection_confidence=_DETECTOR_CONFIDENCE, model_selection=1)
+            self._detector.process(np.zeros((64, 64, 3), np.uint8))
+
+    def __enter__(self) -> "FaceFinder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._mesh.__exit__(kind, error, traceback)
+        self._detector.close()
+
+    def find(self, image: np.ndarray) -> tuple[list[Face], str]:
+        """Faces by the first means that finds any.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            The faces, and the means: 'mesh' (FaceMesh alone), 'detector', 'tiles', or '' with no face.
+        """
+        faces = self._mesh.faces(image)
+        if faces:
+            return faces, "mesh"
+        faces = self._meshes(image, self._detect(image))
+        if faces:
+            return faces, "detector"
+        boxes = [box + np.tile(offset, 2) for offset, tile in _tiles(image) for box in self._detect(tile)]
+        faces = self._meshes(image, boxes)
+        return faces, "tiles" if faces else ""
+
+    def near(self, image: np.ndarray, box_px: np.ndarray) -> list[Face]:
+        """Faces in the surroundings of a box (xmin, ymin, xmax, ymax), e.g. where a face was last seen."""
+        low, high = _square_around(box_px, _CONTEXT)
+        start = np.clip(low, 0, [image.shape[1], image.shape[0]])
+        part = image[start[1] : max(high[1], 0), start[0] : max(high[0], 0)]
+        if min(part.shape[:2]) < 2:
+            return []
+        return [Face(face.points_px + start) for face in self._mesh.faces(part)]
+
+    def _detect(self, image: np.ndarray) -> list[np.ndarray]:
+        """Boxes (4,) xmin, ymin, xmax, ymax by the full-range detector, largest first."""
+        height, width = image.shape[:2]
+        found = self._detector.process(np.ascontiguousarray(image)).detections or []
+        relative = [detection.location_data.relative_bounding_box for detection in found]
+        boxes = [
+            np.array([b.xmin * width, b.ymin * height, (b.xmin + b.width) * width, (b.ymin + b.height) * height])
+            for b in relative
+        ]
+        return sorted(boxes, key=lambda box: box[0] - box[2])
+
+    def _meshes(self, image: np.ndarray, boxes: list[np.ndarray]) -> list[Face]:
+        """FaceMesh around each box, each face once."""
+        faces: list[Face] = []
+        for box in boxes:
+            for face in self.near(image, box):
+                if not any(_same(face, other) for other in faces):
+                    faces.append(face)
+        return faces
+
+
+def _same(a: Face, b: Face) -> bool:
+    return bool(np.linalg.norm(a.centre_px - b.centre_px) < _SAME_FACE * max(a.size_px, b.size_px))
+
+
+def _square_around(box_px: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Whole-pixel corners of the square about a box's centre."""
+    centre = (box_px[:2] + box_px[2:]) / 2
+    half = scale * (box_px[2:] - box_px[:2]).max() / 2
+    return np.floor(centre - half).astype(int), np.ceil(centre + half).astype(int)
+
+
+def _tiles(image: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Overlapping squares of half the shorter side: (offset (2,) x, y; picture). Half a tile of overlap."""
+    height, width = image.shape[:2]
+    side = max(min(height, width) // 2, 1)
+    step = max(side // 2, 1)
+    starts_x = sorted({min(x, width - side) for x in range(0, width - side + step, step)})
+    starts_y = sorted({min(y, height - side) for y in range(0, height - side + step, step)})
+    return [(np.array([x, y]), image[y : y + side, x : x + side]) for y in starts_y for x in starts_x]
