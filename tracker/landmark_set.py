@@ -3,7 +3,14 @@
 The numbers are those of the public FaceMesh topology (google/mediapipe, Apache-2.0).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+import torch
+from torch import Tensor
+
+from tracker.head.model import HeadModel
+from tracker.points import PointTemplate, point_template
 
 COUNT = 478
 # Outer eye corners; their distance is the field's inter-ocular distance.
@@ -29,3 +36,67 @@ def inter_ocular_px(points_px: np.ndarray) -> float:
 def is_detected(points_px: np.ndarray) -> bool:
     """Whether a keypoint array holds a face (all zeros mean none)."""
     return bool(np.any(points_px))
+
+
+# iBUG points after the jaw contour: the contour slides over the surface with yaw and is not used as a target.
+_INNER68 = tuple(range(17, 68))
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkSet:
+    """The landmarks of a head model that a clip's detectors provide.
+
+    Attributes:
+        template: N points: FaceMesh points first, then (where a 68-point detector ran) the inner iBUG points.
+        dense: (D,) FaceMesh numbers of the first D points.
+        sparse: (N - D,) iBUG numbers of the others.
+        pairs: (K, 2) closure pairs, ids into the points.
+        offset_mean_m: (N, 3) mean landmark offsets known for the model, head space.
+    """
+
+    template: PointTemplate
+    dense: Tensor
+    sparse: Tensor
+    pairs: Tensor
+    offset_mean_m: Tensor
+
+    def __len__(self) -> int:
+        return len(self.dense) + len(self.sparse)
+
+    def targets(self, dense_px: np.ndarray, sparse_px: np.ndarray | None) -> Tensor:
+        """Detected points (N, 2) in this set's order, from (478, 2) and (68, 2) arrays."""
+        parts = [torch.from_numpy(dense_px)[self.dense]]
+        if len(self.sparse):
+            if sparse_px is None:
+                raise ValueError("this set has iBUG points, so 68 detected points are needed")
+            parts.append(torch.from_numpy(sparse_px)[self.sparse])
+        return torch.cat(parts).to(torch.float64)
+
+
+def landmark_set(model: HeadModel, with_sparse: bool) -> LandmarkSet:
+    """The landmark points of a head model.
+
+    Args:
+        model: the head model.
+        with_sparse: add the inner iBUG points (a 68-point detector of its own ran; points derived from the 478 would
+            say the same thing twice).
+
+    Returns:
+        The set, float64.
+    """
+    dense, sparse = model.landmarks478, model.landmarks68
+    inner = torch.tensor([i for i in _INNER68 if i in set(sparse.indices.tolist())], dtype=torch.long)
+    rows = torch.tensor([sparse.indices.tolist().index(int(i)) for i in inner], dtype=torch.long)
+    if not with_sparse:
+        inner, rows = inner[:0], rows[:0]
+    faces = torch.cat([dense.faces, sparse.faces[rows]])
+    bary = torch.cat([dense.bary, sparse.bary[rows]])
+    place = {int(number): i for i, number in enumerate(dense.indices)}
+    pairs = [[place[a], place[b]] for a, b in CLOSURE_PAIRS if a in place and b in place]
+    return LandmarkSet(
+        template=point_template(model, faces, bary),
+        dense=dense.indices,
+        sparse=inner,
+        pairs=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
+        offset_mean_m=torch.zeros(len(faces), 3, dtype=torch.float64),
+    )

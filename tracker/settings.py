@@ -1,19 +1,87 @@
-"""Settings of the solver stages; nested in the config under `calibration:` and `tracking:`."""
+"""Settings of the solver stages; nested in the config under `calibration:` and `tracking:`.
+
+Every standard deviation is in the unit its field names. Where a number was measured, docs/solver.md says on what.
+"""
 
 from pydantic import BaseModel, ConfigDict, Field
+
+_SETTINGS = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class EnergySettings(BaseModel):
+    """Noise of the data and spread of the priors, shared by calibration and tracking."""
+
+    model_config = _SETTINGS
+
+    landmark_sigma: float = Field(
+        0.012, gt=0, le=1, description="Noise of a detected landmark, as a fraction of the inter-ocular distance."
+    )
+    closure_sigma: float = Field(
+        0.006, gt=0, le=1, description="Noise of the vector between paired lid or lip points, same unit."
+    )
+    landmark_weight: float = Field(
+        0.25, ge=0, le=100, description="Weight of a landmark; below 1 because a detector's points err together."
+    )
+    closure_weight: float = Field(1.0, ge=0, le=100, description="Weight of a lid or lip pair.")
+    photometric_weight: float = Field(
+        0.12, ge=0, le=100, description="Weight of a surface sample; below 1 because neighbours err together."
+    )
+    jaw_std: float = Field(0.12, gt=0, le=2, description="Spread of the jaw's opening, radians.")
+    jaw_side_std: float = Field(0.02, gt=0, le=2, description="Spread of the jaw's turn to the side, radians.")
+    gaze_std: float = Field(0.3, gt=0, le=2, description="Spread of each eye's yaw and pitch, radians.")
+    eyelid_std: float = Field(0.5, gt=0, le=10, description="Spread of the eyelid closure, 1 = closed.")
 
 
 class CalibrationSettings(BaseModel):
     """Joint solve of the per-clip unknowns on keyframes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _SETTINGS
 
-    frames: int = Field(16, ge=1, le=200, description="Frames solved jointly: the keyframes plus others spread in yaw.")
+    frames: int = Field(
+        16, ge=1, le=200, description="Frames solved jointly: the keyframes, filled up with others spread in yaw."
+    )
+    offset_std_mm: float = Field(
+        3.0, ge=0, le=50, description="Spread of the constant 3-D landmark offsets, millimetres; 0 holds them."
+    )
+    shape_std: float = Field(
+        1.0, gt=0, le=10, description="Spread of the identity coefficients in the model's standard deviations."
+    )
+    focal_factor: float = Field(
+        1.5, gt=0.1, le=20, description="Mean of the focal length's prior, times the longer side of the full picture."
+    )
+    focal_log_std: float = Field(0.25, gt=0, le=3, description="Spread of the log focal length, 0.25 = 25 %.")
+    centre_std: float = Field(
+        0.005, ge=0, le=1, description="Spread of the principal point, as a fraction of the full picture's longer side."
+    )
+    rounds: int = Field(3, ge=1, le=10, description="Alternations of unwrapping the appearance and solving the poses.")
+    texture_size: int = Field(512, ge=64, le=4096, description="Side of the unwrapped appearance, texels.")
 
 
 class TrackingSettings(BaseModel):
     """Per-frame solve."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _SETTINGS
 
-    samples: int = Field(3000, ge=100, le=50000, description="Surface samples of the photometric term.")
+    samples: int = Field(2500, ge=100, le=50000, description="Surface samples of the photometric term.")
+    levels: int = Field(3, ge=1, le=6, description="Pyramid levels of the photometric term, coarse to fine.")
+    steps: int = Field(4, ge=1, le=50, description="Solver steps at each pyramid level.")
+    rotation_std: float = Field(
+        0.02, gt=0, le=10, description="Spread of the rotation around the constant-velocity prediction, radians."
+    )
+    translation_std_mm: float = Field(4.0, gt=0, le=1000, description="Same for the translation, millimetres.")
+    expression_std: float = Field(
+        0.4, gt=0, le=10, description="Frame-to-frame change of an expression, in its own standard deviations."
+    )
+    jaw_change_std: float = Field(0.08, gt=0, le=10, description="Frame-to-frame change of the jaw, radians.")
+    gaze_change_std: float = Field(0.25, gt=0, le=10, description="Frame-to-frame change of an eye's angle, radians.")
+    eyelid_change_std: float = Field(0.6, gt=0, le=10, description="Frame-to-frame change of the eyelid closure.")
+    light_std: float = Field(
+        0.03, gt=0, le=10, description="Frame-to-frame change of a light coefficient, as a fraction of ambient light."
+    )
+    poor_reprojection: float = Field(
+        0.04, gt=0, le=1, description="Median reprojection error above which a frame is poor, in inter-ocular distances."
+    )
+    poor_inliers: float = Field(0.5, ge=0, le=1, description="Share of agreeing samples below which a frame is poor.")
+    lost_inliers: float = Field(
+        0.3, ge=0, le=1, description="Share of agreeing samples below which a frame without landmarks is lost."
+    )

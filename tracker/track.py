@@ -1,0 +1,164 @@
+"""The track of a clip: prediction, solve, judgement, frame by frame."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tracker.clip import FrameInput, prior_stds
+from tracker.frame_solver import FrameSolution, FrameSolver
+from tracker.landmark_set import COUNT, inter_ocular_px
+from tracker.pose import initial_pose
+from tracker.residuals.prior import GaussianTerm
+from tracker.residuals.projection import project_state
+from tracker.rotations import exp_so3, log_so3
+from tracker.settings import TrackingSettings
+from tracker.state import FrameState, Layout, neutral_state
+
+# Share of the last motion that the prediction carries on: heads decelerate more often than not.
+_VELOCITY = 0.7
+# Farther than this (inter-ocular distances) from the prediction, the head has jumped (a cut, a lost stretch).
+_JUMP = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """What the next frame needs of those before; enough to go on exactly after a restart.
+
+    Attributes:
+        last: state of the frame before, or None at the start.
+        before: state of the one before that, or None.
+        status: status of the frame before: 'ok', 'poor', 'lost' or '' at the start.
+    """
+
+    last: FrameState | None
+    before: FrameState | None
+    status: str
+
+    def then(self, state: FrameState, status: str) -> "Past":
+        """The past of the next frame."""
+        return Past(state, self.last if self.status != "lost" else None, status)
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedFrame:
+    """One frame of the track.
+
+    Attributes:
+        state: its unknowns.
+        status: 'ok', 'poor' or 'lost'.
+        solution: how it was found.
+        landmarks478: (478, 2) fitted points, pixels, NaN where the model has none.
+        reprojection_px: median distance to the detected points, NaN without a face.
+    """
+
+    state: FrameState
+    status: str
+    solution: FrameSolution
+    landmarks478: np.ndarray
+    reprojection_px: float
+
+
+def track_frame(solver: FrameSolver, frame: FrameInput, past: Past) -> TrackedFrame:
+    """Tracks one frame.
+
+    Args:
+        solver: of the calibrated clip.
+        frame: picture and detections.
+        past: the frames before.
+
+    Returns:
+        The tracked frame. A frame that cannot be tracked keeps the predicted state and says 'lost'.
+    """
+    predicted = predict(past)
+    start, temporal = predicted, None
+    if predicted is None or past.status == "lost" or _jumped(solver, frame, predicted):
+        start = _restart(solver, frame, past.last)
+    elif predicted is not None:
+        temporal = temporal_term(solver, predicted)
+    if start is None:
+        state = past.last if past.last is not None else replace(neutral_state(solver.clip.model), light=solver.clip.light)
+        return _judged(solver, frame, FrameSolution(state, (), float("nan"), float("nan")))
+    tracked = _judged(solver, frame, solver.solve(frame, start, temporal, start.light))
+    if tracked.status == "lost" and predicted is not None:
+        # What was found is not trusted: the bridge is the prediction, and the status says so.
+        held = replace(tracked.solution, state=predicted)
+        return replace(tracked, state=predicted, solution=held, landmarks478=fitted478(solver, predicted))
+    return tracked
+
+
+def predict(past: Past) -> FrameState | None:
+    """Damped constant velocity of the pose; everything else stays."""
+    if past.last is None or past.before is None or past.status == "lost":
+        return past.last
+    turn = log_so3(past.last.R @ past.before.R.T)
+    motion = past.last.t - past.before.t
+    return replace(past.last, R=exp_so3(_VELOCITY * turn) @ past.last.R, t=past.last.t + _VELOCITY * motion)
+
+
+def temporal_term(solver: FrameSolver, predicted: FrameState) -> GaussianTerm:
+    """Pull to the prediction."""
+    model = solver.clip.model
+    return GaussianTerm(predicted, 1 / change_stds(prior_stds(model, solver.energy), solver.tracking))
+
+
+def change_stds(prior: Tensor, tracking: TrackingSettings) -> Tensor:
+    """Standard deviations (P,) of a frame's unknowns around their prediction."""
+    stds = prior.clone()
+    stds[Layout.rotation] = tracking.rotation_std
+    stds[Layout.translation] = tracking.translation_std_mm / 1000
+    stds[Layout.jaw] = tracking.jaw_change_std
+    stds[Layout.eyes] = tracking.gaze_change_std
+    stds[Layout.eyelids] = tracking.eyelid_change_std
+    stds[Layout(len(prior) - 15).expression] *= tracking.expression_std
+    return stds
+
+
+def _jumped(solver: FrameSolver, frame: FrameInput, predicted: FrameState) -> bool:
+    """Whether the detected face is far from the predicted one."""
+    if frame.dense_px is None:
+        return False
+    fitted = project_state(solver.clip.landmark_points, predicted, solver.clip.intrinsics)
+    targets = solver.clip.landmarks.targets(frame.dense_px, frame.sparse_px)
+    return float((fitted - targets).norm(dim=1).median()) > _JUMP * inter_ocular_px(frame.dense_px)
+
+
+def _restart(solver: FrameSolver, frame: FrameInput, last: FrameState | None) -> FrameState | None:
+    """A state from this frame's landmarks alone, or None without a face."""
+    if frame.dense_px is None:
+        return None
+    clip = solver.clip
+    targets = clip.landmarks.targets(frame.dense_px, frame.sparse_px).numpy()
+    R, t = initial_pose(clip.landmark_points.rest.numpy(), targets, clip.intrinsics)
+    light = clip.light if last is None else last.light
+    return replace(neutral_state(clip.model), R=torch.from_numpy(R), t=torch.from_numpy(t), light=light)
+
+
+def _judged(solver: FrameSolver, frame: FrameInput, solution: FrameSolution) -> TrackedFrame:
+    """Status of a solved frame from its landmarks and colours."""
+    tracking = solver.tracking
+    landmarks478 = fitted478(solver, solution.state)
+    inliers, reprojection = solution.inlier_fraction, float("nan")
+    status = "ok"
+    if frame.dense_px is None:
+        # Colours alone can bridge a detector's gap, but a frame without a detection is never called good.
+        status = "poor" if np.isfinite(inliers) and inliers >= tracking.lost_inliers else "lost"
+    else:
+        distance = np.linalg.norm(landmarks478 - frame.dense_px, axis=1)
+        reprojection = float(np.nanmedian(distance))
+        limit = tracking.poor_reprojection * inter_ocular_px(frame.dense_px)
+        if reprojection > limit or (np.isfinite(inliers) and inliers < tracking.poor_inliers):
+            status = "poor"
+    if not solution.state.is_finite() or solution.status in ("singular", "non-finite"):
+        status = "lost"
+    return TrackedFrame(solution.state, status, solution, landmarks478, reprojection)
+
+
+def fitted478(solver: FrameSolver, state: FrameState) -> np.ndarray:
+    """Fitted FaceMesh points (478, 2), float32 pixels, NaN where the model has none."""
+    clip = solver.clip
+    points = np.full((COUNT, 2), np.nan, np.float32)
+    pixels = project_state(clip.landmark_points, state, clip.intrinsics)
+    points[clip.landmarks.dense.numpy()] = pixels[: len(clip.landmarks.dense)].numpy()
+    return points
