@@ -1,0 +1,194 @@
+"""What the photograph does not show: scalp, ears, neck, eyeballs, the inside of the mouth, fine grain of the skin."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from tracker.demo.portrait import Unwrapped
+from tracker.demo.texels import Texels
+from tracker.head.model import LEFT_EYE, RIGHT_EYE, HeadModel, embed
+
+# Radii of iris and pupil, metres (Forrester et al., The Eye, 2016: iris 11.5 to 12 mm across; pupil in room light).
+IRIS_RADIUS_M, PUPIL_RADIUS_M = 0.0059, 0.0021
+_SCLERA = np.array([0.86, 0.83, 0.80], np.float32)
+_IRIS_RIM, _IRIS = np.array([0.13, 0.09, 0.06], np.float32), np.array([0.36, 0.23, 0.13], np.float32)
+_PUPIL = np.array([0.03, 0.025, 0.025], np.float32)
+_MOUTH = np.array([0.20, 0.07, 0.065], np.float32)
+_TEETH = np.array([0.80, 0.76, 0.68], np.float32)
+_LEFT_IRIS_CENTRE, _RIGHT_IRIS_CENTRE = 473, 468
+# Hairline: height by azimuth (0 front, 180 back), as shares of the way from the chin (0) to the forehead's top (1).
+_HAIRLINE_AZIMUTH = np.array([0, 30, 50, 62, 74, 84, 100, 112, 135, 180])
+_HAIRLINE_HEIGHT = np.array([0.99, 0.97, 0.88, 0.76, 0.50, 0.36, 0.62, 0.34, 0.12, 0.0])
+# Names that head models give to what lies behind the lips.
+MOUTH_REGIONS = ("mouth_interior", "mouth", "mouth_socket", "inner_mouth", "tongue", "gums")
+TEETH_REGIONS = ("teeth", "upper_teeth", "lower_teeth")
+_EAR_REGIONS = ("left_ear", "right_ear")
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """Head-space anchors of the painting, metres."""
+
+    forehead_top: np.ndarray
+    chin: np.ndarray
+
+
+def paint_head(model: HeadModel, texels: Texels, photograph: Unwrapped, seed: int) -> np.ndarray:
+    """The whole texture of a head.
+
+    Args:
+        model: the head.
+        texels: of its texture.
+        photograph: what the portrait shows.
+        seed: of the noise.
+
+    Returns:
+        (size, size, 3) float32 sRGB in [0, 1], row 0 is v = 1.
+    """
+    rng = np.random.default_rng(seed)
+    points = texels.interpolate_vertices(model.template.numpy())
+    skin = _skin(points, photograph.skin, rng)
+    weight = photograph.weight[:, None]
+    colour = weight * photograph.albedo + (1 - weight) * skin
+    colour = colour * _grain(texels, rng)[:, None]
+    hair = _hair_weight(model, points, rng) * (1 - _region(model, texels, _EAR_REGIONS))
+    # Where the photograph is sure it knows best whether there is hair.
+    hair = (hair * (1 - photograph.weight))[:, None]
+    colour = (1 - hair) * colour + hair * _hair(points, photograph.hair, rng)
+    mouth, teeth = _region(model, texels, MOUTH_REGIONS)[:, None], _region(model, texels, TEETH_REGIONS)[:, None]
+    colour = (1 - mouth) * colour + mouth * _MOUTH * (1 + 0.15 * rng.standard_normal((len(points), 1)).clip(-2, 2))
+    colour = (1 - teeth) * colour + teeth * _TEETH
+    _paint_eyes(model, texels, points, colour, rng)
+    return np.clip(texels.picture(colour.astype(np.float32)), 0, 1)
+
+
+def _point(model: HeadModel, index: int) -> np.ndarray | None:
+    """Head-space position of a FaceMesh landmark, None where the model lacks it."""
+    at = (model.landmarks478.indices == index).nonzero()[:, 0]
+    if not len(at):
+        return None
+    return embed(model.landmarks478.faces[at], model.landmarks478.bary[at], model.triangles, model.template)[0].numpy()
+
+
+def _region(model: HeadModel, texels: Texels, names: tuple[str, ...]) -> np.ndarray:
+    """(P,) share of each texel in the named regions."""
+    inside = np.zeros((model.vertex_count, 1), np.float32)
+    for name in names:
+        if name in model.regions:
+            inside[model.regions[name].numpy()] = 1
+    return texels.interpolate_vertices(inside)[:, 0]
+
+
+def _anchors(model: HeadModel) -> Landmarks:
+    top, chin = _point(model, 10), _point(model, 152)
+    template = model.template.numpy()
+    middle = template[np.abs(template[:, 0]) < 0.01]
+    if top is None:  # a model without the oval: brow level plus a third of the head above it
+        brow = embed(model.landmarks68.faces, model.landmarks68.bary, model.triangles, model.template)[21].numpy()
+        top = brow + np.array([0, 0.35 * (middle[:, 1].max() - brow[1]), -0.01])
+    if chin is None:
+        chin = embed(model.landmarks68.faces, model.landmarks68.bary, model.triangles, model.template)[8].numpy()
+    return Landmarks(top, chin)
+
+
+def _azimuth(points: np.ndarray, centre_z: float) -> np.ndarray:
+    """Radians: 0 front, positive to the subject's left."""
+    return np.arctan2(points[:, 0], points[:, 2] - centre_z)
+
+
+def _hair_weight(model: HeadModel, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(P,) 1 under the hair, 0 on bare skin, ragged along the hairline."""
+    anchors = _anchors(model)
+    centre_z = float(model.template[:, 2].max() + model.template[:, 2].min()) / 2
+    azimuth = _azimuth(points, centre_z)
+    height = (points[:, 1] - anchors.chin[1]) / (anchors.forehead_top[1] - anchors.chin[1])
+    line = np.interp(np.abs(np.rad2deg(azimuth)), _HAIRLINE_AZIMUTH, _HAIRLINE_HEIGHT)
+    ragged = _polar_noise(azimuth, points[:, 1], (700, 30), rng) * 0.02 + _polar_noise(azimuth, points[:, 1], (40, 4), rng) * 0.02
+    return _smoothstep((height - line + ragged) / 0.06 + 0.5)
+
+
+def _hair(points: np.ndarray, palette: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(P, 3) strands that flow from the crown, in the photograph's hair colours."""
+    top = points[:, 1].max()
+    azimuth = np.arctan2(points[:, 0], points[:, 2] - np.median(points[:, 2]))
+    polar = top - points[:, 1]
+    bend = 0.12 * _polar_noise(azimuth, polar, (14, 5), rng)
+    strands = 0.55 * _polar_noise(azimuth + bend, polar, (900, 10), rng) + 0.35 * _polar_noise(azimuth + bend, polar, (260, 7), rng)
+    locks = 0.5 * _polar_noise(azimuth + bend, polar, (60, 6), rng)
+    level = np.clip(0.42 + 0.24 * (strands + locks), 0, 1)
+    return palette[(level * 255).astype(int)]
+
+
+def _polar_noise(azimuth: np.ndarray, along: np.ndarray, detail: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """(P,) smooth noise of unit variance, periodic in azimuth; `detail` is cycles around and along."""
+    columns, rows = 4 * detail[0], 4 * detail[1]
+    noise = ndimage.gaussian_filter(rng.standard_normal((rows, columns)), 1.3, mode=("nearest", "wrap"))
+    noise /= noise.std()
+    span = max(float(np.ptp(along)), 1e-9)
+    row = (along - along.min()) / span * (rows - 1)
+    column = np.mod(azimuth / (2 * np.pi), 1) * columns
+    return ndimage.map_coordinates(noise, [row, column], order=1, mode="grid-wrap")
+
+
+def _skin(points: np.ndarray, tone: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(P, 3) skin with slow variations of brightness and redness."""
+    azimuth = _azimuth(points, float(np.median(points[:, 2])))
+    brightness = 1 + 0.02 * _polar_noise(azimuth, points[:, 1], (12, 8), rng)
+    redness = 0.012 * _polar_noise(azimuth, points[:, 1], (20, 14), rng)
+    return tone * brightness[:, None] + redness[:, None] * np.array([1.0, -0.5, -0.5])
+
+
+def _grain(texels: Texels, rng: np.random.Generator) -> np.ndarray:
+    """(P,) pores and small spots: what a photograph of this size has lost, and what a photometric tracker lives on."""
+    picture = np.zeros((texels.size, texels.size))
+    for sigma, strength in ((0.7, 0.012), (1.6, 0.014), (4.0, 0.012)):
+        layer = ndimage.gaussian_filter(rng.standard_normal(picture.shape), sigma)
+        picture += strength * layer / layer.std()
+    spots = (rng.random(picture.shape) < 60 / picture.size).astype(float)
+    spots = ndimage.gaussian_filter(spots * rng.uniform(0.4, 1.0, picture.shape), 2.2)
+    picture -= 0.16 * spots / max(float(spots.max()), 1e-9)
+    return (1 + picture)[texels.fragments.covered]
+
+
+def _paint_eyes(
+    model: HeadModel, texels: Texels, points: np.ndarray, colour: np.ndarray, rng: np.random.Generator
+) -> None:
+    """Paints sclera, iris and pupil by the angle from the gaze axis, in place."""
+    joints = model.joints(model.neutral().shape).numpy()
+    for joint, iris_centre in ((LEFT_EYE, _LEFT_IRIS_CENTRE), (RIGHT_EYE, _RIGHT_IRIS_CENTRE)):
+        weight = texels.interpolate_vertices(model.skin_weights[:, joint : joint + 1].numpy())[:, 0]
+        on_eye = weight > 0.5
+        if not on_eye.any():
+            continue
+        pupil = _point(model, iris_centre)
+        forward = np.array([0, 0, 1.0]) if pupil is None else pupil - joints[joint]
+        forward = forward / np.linalg.norm(forward)
+        arm = points[on_eye] - joints[joint]
+        ahead = arm @ forward
+        off_axis = np.linalg.norm(arm - ahead[:, None] * forward, axis=1)
+        off_axis = np.where(ahead > 0, off_axis, 1.0)
+        around = np.arctan2(arm[:, 1], arm[:, 0])
+        colour[on_eye] = _eye_colour(off_axis, around, rng)
+
+
+def _eye_colour(off_axis_m: np.ndarray, around: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(P, 3) by the distance from the gaze axis and the angle around it."""
+    fibres = _polar_noise(around, off_axis_m.clip(0, IRIS_RADIUS_M), (90, 3), rng)[:, None]
+    radial = (off_axis_m / IRIS_RADIUS_M)[:, None]
+    iris = _IRIS * (1.15 - 0.35 * radial + 0.16 * fibres)
+    iris = _mix(iris, _IRIS_RIM, _smoothstep((radial - 0.78) / 0.2))
+    iris = _mix(iris, _PUPIL, _smoothstep((PUPIL_RADIUS_M - off_axis_m) / 0.0004 + 0.5)[:, None])
+    veins = _polar_noise(around, off_axis_m.clip(0, 0.012), (60, 8), rng)[:, None]
+    redder = np.clip((off_axis_m[:, None] - IRIS_RADIUS_M) / 0.006, 0, 1)
+    sclera = _SCLERA - redder * (0.05 + 0.03 * np.abs(veins)) * np.array([0.3, 1.0, 1.0])
+    return _mix(iris, sclera, _smoothstep((off_axis_m - IRIS_RADIUS_M) / 0.0006 + 0.5)[:, None])
+
+
+def _mix(a: np.ndarray, b: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return (1 - share) * a + share * b
+
+
+def _smoothstep(x: np.ndarray) -> np.ndarray:
+    clipped = np.clip(x, 0, 1)
+    return clipped * clipped * (3 - 2 * clipped)
