@@ -1,0 +1,112 @@
+"""Joints and skinning weights of the generic head."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracker.head.build.assemble import HeadMesh
+from tracker.head.build.canonical import smoothstep
+from tracker.head.build.fields import SkinFields
+from tracker.head.build.follow import follow_openings
+from tracker.head.build.mouth import upper_side
+
+# Joint positions of the mean head, mm: base of the neck, base of the skull (atlas), temporo-mandibular axis.
+ROOT_MM = np.array([0.0, -150.0, -48.0])
+NECK_MM = np.array([0.0, -22.0, -52.0])
+JAW_MM = np.array([0.0, 3.0, -30.0])
+
+# The plane below which the head hands over to the neck runs from nape to throat (y, z in mm).
+_NAPE, _THROAT = (-45.0, -98.0), (-102.0, 12.0)
+_NECK_BLEND_MM = 80.0
+
+# FaceMesh points that are carried by the jawbone: lower lip, chin, jaw line up to its angle.
+_JAW_POINTS = (
+    *(14, 87, 178, 317, 402, 15, 16, 17, 86, 85, 84, 316, 315, 314, 179, 180, 181, 403, 404, 405, 18, 83, 313, 200, 199, 175),
+    *(152, 148, 176, 149, 150, 377, 400, 378, 379, 201, 421, 208, 428, 171, 396, 140, 369, 170, 395, 32, 262, 194, 418),
+    *(204, 424, 211, 431, 182, 406, 106, 335),
+)
+_STILL_POINTS = (
+    *(13, 82, 81, 80, 312, 311, 310, 0, 11, 12, 37, 267, 39, 269, 40, 270, 72, 302, 73, 303, 74, 304, 38, 268, 41, 271, 42, 272),
+    *(164, 167, 393, 165, 391, 92, 322, 2, 97, 326, 98, 327, 1, 4, 129, 358, 203, 423, 206, 426),
+    *(36, 266, 205, 425, 50, 280, 117, 346, 123, 352, 116, 345, 227, 447, 234, 454, 127, 356, 10, 9, 33, 263, 133, 362),
+)
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Skinning of the mean head.
+
+    Attributes:
+        joint_regressor: (5, V) rows sum to 1.
+        skin_weights: (V, 5) rows sum to 1.
+    """
+
+    joint_regressor: np.ndarray
+    skin_weights: np.ndarray
+
+
+def build_rig(mesh: HeadMesh, fields: SkinFields) -> Rig:
+    """Weights and regressor."""
+    jaw = jaw_weights(mesh, fields)
+    root = root_weights(mesh)
+    weights = np.zeros((len(mesh.vertices), 5))
+    weights[:, 0] = root * (1 - jaw)
+    weights[:, 1] = (1 - root) * (1 - jaw)
+    weights[:, 2] = jaw
+    for joint, name in ((3, "left_eyeball"), (4, "right_eyeball")):
+        weights[mesh.groups[name]] = np.eye(5)[joint]
+    return Rig(_regressor(mesh), weights)
+
+
+def jaw_weights(mesh: HeadMesh, fields: SkinFields) -> np.ndarray:
+    """Share of the jaw joint, (V,): 1 on chin and lower lip, 0 on the upper lip, smooth over cheek and throat."""
+    vertices = mesh.vertices
+    skull = mesh.groups["skull"]
+    distance_below = -100.0 - vertices[skull, 1]
+    still_skull = skull[(vertices[skull, 1] > -20) | (distance_below > 14) | (vertices[skull, 2] < -55)]
+    still = np.concatenate([still_skull, mesh.groups["left_ear"], mesh.groups["right_ear"], mesh.groups["neck_cap"], _STILL_POINTS])
+    weight = fields.between(np.unique(still), np.array(_JAW_POINTS))
+    weight = follow_openings(mesh, weight[:, None], (1.0,) * 7)[:, 0]
+    loop = vertices[mesh.groups["lip_loop"]]
+    lower = ~upper_side(loop)
+    rings = mesh.groups["mouth_bag"][:-1].reshape(-1, len(loop))
+    for ids in rings[2:]:
+        weight[ids[lower]] = np.maximum(weight[ids[lower]], 0.6 * weight[ids[lower]] + 0.4)
+    weight[mesh.groups["mouth_bag"][-1]] = 0.3
+    weight[mesh.groups["lower_teeth"]] = 1.0
+    for name in ("left", "right"):
+        weight[mesh.groups[f"{name}_socket"]] = 0.0
+    return 0.5 * (weight + weight[mesh.mirror])
+
+
+def root_weights(mesh: HeadMesh) -> np.ndarray:
+    """Share of the root joint, (V,): 0 on the head, 1 at the neck's lower end."""
+    x, y, z = mesh.vertices.T
+    slope = (_THROAT[0] - _NAPE[0]) / (_THROAT[1] - _NAPE[1])
+    below = _NAPE[0] + slope * (np.minimum(z, _THROAT[1]) - _NAPE[1]) - y
+    weight = smoothstep(below / _NECK_BLEND_MM)
+    for name in ("mouth_bag", "left_socket", "right_socket", "upper_teeth", "lower_teeth", "left_ear", "right_ear"):
+        weight[mesh.groups[name]] = 0.0
+    return weight
+
+
+def _regressor(mesh: HeadMesh) -> np.ndarray:
+    """Rows that give the joints of the mean head exactly and move with the nearest skin of a shaped one."""
+    out = np.zeros((5, len(mesh.vertices)))
+    skin = np.concatenate([mesh.groups["face"], mesh.groups["skull"]])
+    for joint, point, reach in ((0, ROOT_MM, 90.0), (1, NECK_MM, 85.0), (2, JAW_MM, 80.0)):
+        out[joint, skin] = _affine_weights(mesh.vertices[skin], point, reach)
+    for joint, name in ((3, "left_eyeball"), (4, "right_eyeball")):
+        # The two poles: their mean is the ball's centre (the mean of all vertices is not, the front is finer).
+        out[joint, mesh.groups[name][[0, -1]]] = 0.5
+    return out
+
+
+def _affine_weights(points: np.ndarray, target: np.ndarray, reach_mm: float) -> np.ndarray:
+    """Gaussian weights corrected so that they sum to 1 and reproduce `target` (moving least squares)."""
+    gauss = np.exp(-(((points - target) / reach_mm) ** 2).sum(1) * 2)
+    basis = np.column_stack([np.ones(len(points)), points - target])
+    coefficients = np.linalg.solve(basis.T @ (gauss[:, None] * basis), np.array([1.0, 0, 0, 0]))
+    return gauss * (basis @ coefficients)
+
+

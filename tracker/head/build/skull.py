@@ -1,0 +1,153 @@
+"""Connectivity of cranium and neck around the face: points spread evenly over the guide, Delaunay in its conformal map.
+
+Only the left half (x >= 0) is triangulated; the right half is its mirror image, so the head is exactly symmetric.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.path import Path as Polygon
+from scipy.spatial import Delaunay, cKDTree
+
+from tracker.head.build import guide
+
+SPACING_MM = 9.0
+EAR_RING_COUNT = 36
+# The ear's root: middle (y, azimuth chosen so that it lies behind the face's edge), half height, half width, tilt.
+EAR_CENTRE_Y_MM = 12.0
+EAR_CENTRE_Z_MM = -43.0
+EAR_HALF_HEIGHT_MM = 25.0
+EAR_HALF_WIDTH_MM = 9.0
+EAR_TILT_RAD = np.deg2rad(14.0)
+
+
+@dataclass(frozen=True)
+class HalfSkull:
+    """The left half of cranium and neck.
+
+    Attributes:
+        points: (N, 3) mm; the first `boundary_count` are the face's edge from forehead to chin.
+        triangles: (F, 3), outward.
+        boundary_count: number of vertices shared with the face.
+        ear_ring: ids of the ear's root ring, counter-clockwise seen from the left side.
+        inside_ear: ids of the plain skin vertices inside that ring (removed when the ear is set in).
+    """
+
+    points: np.ndarray
+    triangles: np.ndarray
+    boundary_count: int
+    ear_ring: np.ndarray
+    inside_ear: np.ndarray
+
+
+def half_skull(face_edge: np.ndarray) -> HalfSkull:
+    """Triangulates the left half around the face.
+
+    Args:
+        face_edge: (B, 3) mm, the face's edge from forehead middle to chin middle, x >= 0.
+    """
+    ring = ear_ring_on_guide()
+    fixed = np.concatenate([face_edge, ring, _midline(face_edge)])
+    inner = np.array([[0.0, guide.VERTEX_Y_MM - 0.5, 0.0]])[:0]
+    points = np.concatenate([fixed, inner, _fill(fixed, face_edge)])
+    plane = _to_plane(points)
+    triangles = Delaunay(plane).simplices
+    centroid = plane[triangles].mean(1)
+    hole = Polygon(np.concatenate([plane[: len(face_edge)], [[-9, plane[len(face_edge) - 1, 1]], [-9, plane[0, 1]]]]))
+    triangles = triangles[~hole.contains_points(centroid)]
+    triangles = _without_slivers(points, triangles)
+    first = len(face_edge)
+    ear_ring = np.arange(first, first + EAR_RING_COUNT)
+    inside = Polygon(plane[ear_ring]).contains_points(plane)
+    inside[: first + EAR_RING_COUNT] = False
+    return HalfSkull(points, _outward(points, triangles), first, ear_ring, np.flatnonzero(inside))
+
+
+def ear_ring_on_guide() -> np.ndarray:
+    """The ear's root ring on the guide, (36, 3) mm, from the back upwards over the top to the front and down."""
+    theta = 2 * np.pi * np.arange(EAR_RING_COUNT) / EAR_RING_COUNT
+    back, up = EAR_HALF_WIDTH_MM * np.cos(theta), EAR_HALF_HEIGHT_MM * np.sin(theta)
+    tilt_cos, tilt_sin = np.cos(EAR_TILT_RAD), np.sin(EAR_TILT_RAD)
+    y = EAR_CENTRE_Y_MM + tilt_cos * up - tilt_sin * back
+    z = EAR_CENTRE_Z_MM - tilt_sin * up - tilt_cos * back
+    at = guide.section(y)
+    azimuth = np.arccos(np.clip((z - at.centre) / at.half_depth, -1, 1))
+    return guide.surface(azimuth, y)
+
+
+def _to_plane(points: np.ndarray) -> np.ndarray:
+    azimuth = np.abs(guide.azimuth_of(points))
+    azimuth[np.abs(points[:, 0]) < 1e-6] = np.where(points[np.abs(points[:, 0]) < 1e-6, 2] > -45.0, 0.0, np.pi)
+    return np.stack([azimuth, -guide.mercator(points[:, 1])], 1)
+
+
+def _midline(face_edge: np.ndarray) -> np.ndarray:
+    """Points of the plane x = 0: forehead over the vertex and the nape to the neck's end, and the throat; and its rim."""
+    top = np.array([0.0, guide.VERTEX_Y_MM - 0.4])
+    heights = np.linspace(guide.VERTEX_Y_MM - 0.4, guide.NECK_BOTTOM_Y_MM, 3000)
+    back = guide.surface(np.full(3000, np.pi), heights)
+    front = guide.surface(np.zeros(3000), heights)
+    crown = front[heights > face_edge[0, 1]][::-1]
+    throat = front[heights < face_edge[-1, 1]]
+    crown[:, 2] += (face_edge[0, 2] - crown[0, 2]) * np.linspace(1, 0, len(crown))
+    over = np.concatenate([[face_edge[0]], crown, back])
+    under = np.concatenate([[face_edge[-1]], throat])
+    rim_angle = np.linspace(0, np.pi, 29)[1:-1]
+    rim = guide.surface(rim_angle, np.full(27, guide.NECK_BOTTOM_Y_MM))
+    del top
+    return np.concatenate([_resample(over)[1:], _resample(under)[1:], rim])
+
+
+def _resample(line: np.ndarray) -> np.ndarray:
+    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
+    count = int(round(length[-1] / SPACING_MM)) + 1
+    at = np.linspace(0, length[-1], count)
+    return np.stack([np.interp(at, length, line[:, k]) for k in range(3)], 1)
+
+
+def _spacing(points: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    """Wanted distance between points: fine beside the ear's root, `SPACING_MM` elsewhere."""
+    distance, _ = cKDTree(ring).query(points)
+    return np.clip(3.6 + 0.22 * distance, 3.6, SPACING_MM)
+
+
+def _fill(fixed: np.ndarray, face_edge: np.ndarray) -> np.ndarray:
+    """Farthest-point samples of the guide between the fixed points."""
+    azimuth, height = np.meshgrid(np.linspace(0.01, np.pi - 0.01, 220), np.linspace(0, 1, 320)[1:-1] ** 1.15, indexing="ij")
+    y = guide.VERTEX_Y_MM - (guide.VERTEX_Y_MM - guide.NECK_BOTTOM_Y_MM) * height.ravel()
+    candidates = guide.surface(azimuth.ravel(), y)
+    plane = _to_plane(candidates)
+    edge = _to_plane(face_edge)
+    face = Polygon(np.concatenate([edge, [[-9, edge[-1, 1]], [-9, edge[0, 1]]]]))
+    candidates = candidates[~face.contains_points(plane)]
+    ring = fixed[len(face_edge) : len(face_edge) + EAR_RING_COUNT]
+    spacing = _spacing(candidates, ring)
+    nearest, _ = cKDTree(fixed).query(candidates)
+    # Points nearer to the midline than half a spacing would make slivers with their mirror image.
+    ratio = np.minimum(nearest, 1.6 * np.abs(candidates[:, 0])) / spacing
+    chosen = []
+    while ratio.max() > 0.82:
+        pick = int(ratio.argmax())
+        chosen.append(candidates[pick])
+        distance = np.linalg.norm(candidates - candidates[pick], axis=1)
+        ratio = np.minimum(ratio, distance / spacing)
+    return np.array(chosen)
+
+
+def _without_slivers(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Drops hull triangles that span the straight sides of the map (all three corners on the midline or the rim)."""
+    on_mid = np.abs(points[triangles][:, :, 0]).max(1) < 1e-6
+    on_rim = np.abs(points[triangles][:, :, 1] - guide.NECK_BOTTOM_Y_MM).max(1) < 1e-6
+    return triangles[~(on_mid | on_rim)]
+
+
+def _outward(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    a, b, c = (points[triangles[:, k]] for k in range(3))
+    normal = np.cross(b - a, c - a)
+    axis = guide.section(((a + b + c) / 3)[:, 1]).centre
+    outward = (a + b + c) / 3
+    outward = outward - np.stack([np.zeros(len(axis)), outward[:, 1] * 0.8, axis], 1)
+    flip = (normal * outward).sum(1) < 0
+    triangles = triangles.copy()
+    triangles[flip] = triangles[flip][:, ::-1]
+    return triangles
