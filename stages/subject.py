@@ -151,6 +151,11 @@ class Subject:
         return self.output_dir / "calibration.npz"
 
     @property
+    def appearance_path(self) -> Path:
+        """The unwrapped appearance texture."""
+        return self.output_dir / "appearance.npz"
+
+    @property
     def identity_record_path(self) -> Path:
         """Where the identity comes from, see `stages.identity`."""
         return self.output_dir / "identity.json"

@@ -11,7 +11,7 @@ from torch import Tensor
 from tracker.shading import sh_basis
 
 # Shading below this is not divided out: the quotient would be noise.
-_DARKEST_SHADING = 0.15
+DARKEST_SHADING = 0.15
 
 
 def estimate_light(
@@ -53,7 +53,7 @@ def unwrap(colours: Tensor, shading: Tensor, weight: Tensor) -> tuple[Tensor, Te
     Returns:
         albedo (N, 3) in [0, 1] and total weight (N,).
     """
-    shading = shading.clamp_min(_DARKEST_SHADING)
+    shading = shading.clamp_min(DARKEST_SHADING)
     total = (weight[..., None] * shading * shading).sum(0)
     albedo = (weight[..., None] * shading * colours).sum(0) / total.clamp_min(1e-9)
     return albedo.clamp(0, 1), weight.sum(0)

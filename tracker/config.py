@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tracker.settings import CalibrationSettings, TrackingSettings
+from tracker.settings import CalibrationSettings, EnergySettings, TrackingSettings
 
 SETTINGS = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -117,6 +117,7 @@ class Config(BaseModel):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch finds it, else CPU.")
 
+    energy: EnergySettings = Field(EnergySettings(), description="Noise of the data, spread of the priors.")
     calibration: CalibrationSettings = Field(CalibrationSettings(), description="Joint solve.")
     tracking: TrackingSettings = Field(TrackingSettings(), description="Per-frame solve.")
     review: ReviewSettings = Field(ReviewSettings(), description="Review frames and video.")

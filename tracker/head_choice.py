@@ -3,6 +3,10 @@
 from pathlib import Path
 
 from tracker.config import Config
+from tracker.errors import InputError
+from tracker.head.flame import load_flame
+from tracker.head.generic import GENERIC_HEAD_PATH, load_generic
+from tracker.head.model import HeadModel
 
 
 def head_name(config: Config) -> str:
@@ -17,3 +21,28 @@ def head_name(config: Config) -> str:
     if config.head != "auto":
         return config.head
     return "flame" if Path(config.flame_geom_path).is_file() else "generic"
+
+
+def load_head_model(config: Config) -> HeadModel:
+    """Loads the head model that a config asks for, cut to the configured number of modes.
+
+    Raises:
+        InputError: the model's file is missing or damaged, or this version has no loader for it.
+    """
+    name = head_name(config)
+    if name == "flame":
+        model = load_flame(Path(config.head_path or config.flame_geom_path))
+    elif name == "ict":
+        raise InputError("head: ict is not read by this version; set head to auto, flame or generic")
+    else:
+        model = load_generic(Path(config.head_path) if config.head_path else None)
+    return model.with_modes(config.num_shape_params, config.num_exp_params)
+
+
+def model_files(config: Config) -> list[Path]:
+    """Files of the chosen head model, for the manifests."""
+    name = head_name(config)
+    if name == "flame":
+        path = Path(config.head_path or config.flame_geom_path)
+        return [path if path.is_dir() else path.parent]
+    return [Path(config.head_path) if config.head_path else GENERIC_HEAD_PATH]
