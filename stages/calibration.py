@@ -1,0 +1,266 @@
+"""Stage calibration: identity, camera, landmark offsets, light and appearance of the clip, from a few frames."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from loguru import logger
+
+from stages import files
+from stages.clip_files import CalibrationRecord, calibrated_landmarks, frame_input, has_sparse
+from stages.pipeline import StageContext
+from stages.subject import Subject
+from tracker.calibrate import (
+    Calibration,
+    CalibrationTask,
+    CameraPrior,
+    first_states,
+    solve_appearance,
+    solve_geometry,
+)
+from tracker.camera import Intrinsics
+from tracker.clip import FrameInput, held_unknowns
+from tracker.config import Config
+from tracker.errors import InputError, SubjectError
+from tracker.head.model import HeadModel
+from tracker.head_choice import head_name, load_head_model, model_files
+from tracker.image import pyramid
+from tracker.landmark_set import COUNT, LandmarkSet, is_detected
+from tracker.mesh_files import obj_text, canonical_vertices
+from tracker.overlay import draw_landmarks
+from tracker.pose import initial_pose, spread_frames, yaw_pitch
+from tracker.residuals.projection import project_state
+from tracker.state import FrameState
+from tracker.texture import bake_texture
+
+NAME = "calibration"
+RESUMES = False
+
+# Below this share of its prior's spread the clip itself says what the focal length is; above, the prior does.
+_OBSERVED = 0.5
+
+
+def config_part(config: Config) -> dict[str, Any]:
+    """Head model, keyframes, camera, energy, calibration, sampling."""
+    return {
+        "head": head_name(config),
+        "num_shape_params": config.num_shape_params,
+        "num_exp_params": config.num_exp_params,
+        "begin_frames": config.begin_frames,
+        "end_frames": config.end_frames,
+        "keyframes": list(config.keyframes),
+        "optimize_shape": config.optimize_shape,
+        "optimize_jaw": config.optimize_jaw,
+        "focal_length": config.focal_length,
+        "fix_principal_point": config.fix_principal_point,
+        "energy": config.energy.model_dump(),
+        "calibration": config.calibration.model_dump(),
+        "tracking": config.tracking.model_dump(),
+    }
+
+
+def inputs(subject: Subject, config: Config) -> list[Path]:
+    """Pictures, landmarks, crop, identity and the head model's files."""
+    return [
+        subject.images_dir,
+        subject.kpt_dir,
+        subject.kpt_dense_dir,
+        subject.crop_path,
+        subject.providers_path,
+        subject.identity_record_path,
+        *model_files(config),
+    ]
+
+
+def outputs(subject: Subject, config: Config) -> list[Path]:
+    """The record, the appearance, the canonical head and the pictures of the solve."""
+    return [
+        subject.calibration_path,
+        subject.appearance_path,
+        subject.canonical_path,
+        subject.camera_dir,
+        subject.initialization_dir,
+        subject.pyramid_dir,
+    ]
+
+
+def run(subject: Subject, config: Config, context: StageContext) -> None:
+    """Calibrates the clip.
+
+    Raises:
+        InputError: a keyframe beyond the clip, or a damaged file.
+        SubjectError: no frame with a face is left after begin_frames and end_frames.
+    """
+    model = load_head_model(config)
+    landmarks = calibrated_landmarks(subject, model)
+    camera = camera_prior(subject, config)
+    chosen = _choose_frames(subject, config, landmarks, camera)
+    frames = tuple(frame_input(subject, index, has_sparse(subject)) for index in chosen)
+    task = _task(subject, config, (model, landmarks), frames, camera)
+    pictures = _Pictures(subject, landmarks, frames, chosen)
+    rest = landmarks.template.with_shape(_start_shape(task)).moved(landmarks.offset_mean_m)
+    pictures.show(0, rest, first_states(task, rest.rest), camera.intrinsics)
+    geometry = solve_geometry(task)
+    state = geometry.state
+    points = landmarks.template.with_shape(state.shape).moved(state.offsets_m)
+    pictures.show(1, points, state.frames, state.intrinsics)
+    calibration = solve_appearance(task, geometry)
+    pictures.show(2, points, calibration.states, state.intrinsics, keyframes=True)
+    for level, picture in enumerate(pyramid(frames[0].image, config.tracking.levels)):
+        rounded = (picture.pixels.numpy() * 255).round().astype(np.uint8)
+        files.write_image(subject.pyramid_dir / f"{level}.png", rounded)
+    _write(subject, config, task, calibration, chosen)
+    _report(subject, calibration, task, context)
+
+
+def camera_prior(subject: Subject, config: Config) -> CameraPrior:
+    """Prior of the crop's camera from the full picture's."""
+    crop = subject.load_crop()
+    height, width = crop.source_size
+    longer = max(height, width)
+    known = config.focal_length is not None
+    focal = config.focal_length if config.focal_length is not None else config.calibration.focal_factor * longer
+    mean = crop.crop_intrinsics(Intrinsics(focal, width / 2, height / 2))
+    centre, centre_std = (mean.cx_px, mean.cy_px), config.calibration.centre_std * longer * crop.scale
+    if config.fix_principal_point:
+        centre, centre_std = (crop.crop_size[1] / 2, crop.crop_size[0] / 2), 0.0
+    return CameraPrior(mean.focal_px, 0.0 if known else config.calibration.focal_log_std, centre, centre_std)
+
+
+def _choose_frames(subject: Subject, config: Config, landmarks: LandmarkSet, camera: CameraPrior) -> list[int]:
+    """The calibration frames: the configured keyframes, filled up with others spread in yaw and pitch.
+
+    Raises:
+        InputError: a keyframe beyond the clip.
+        SubjectError: no face in any frame.
+    """
+    indices = subject.frame_indices()
+    beyond = [index for index in config.keyframes if index >= len(indices)]
+    if beyond:
+        raise InputError(f"keyframes: {beyond[0]} is beyond the last frame {len(indices) - 1} of {subject.images_dir}")
+    directions, usable = np.zeros((len(indices), 2)), np.zeros(len(indices), bool)
+    rest = landmarks.template.points.rest[: len(landmarks.dense)].numpy()
+    for index in indices:
+        dense = subject.load_kpt_dense(index)
+        if is_detected(dense):
+            R, _ = initial_pose(rest, dense[landmarks.dense.numpy()], camera.intrinsics)
+            directions[index], usable[index] = yaw_pitch(R[None])[0], True
+    if not usable.any():
+        raise SubjectError(f"{subject.kpt_dense_dir}: no face in the frames that are left; lower begin_frames, end_frames")
+    dropped = [index for index in config.keyframes if not usable[index]]
+    if dropped:
+        logger.warning(f"keyframes: no face in {dropped}; left out of the calibration")
+    return spread_frames(directions, usable, list(config.keyframes), config.calibration.frames)
+
+
+def _task(
+    subject: Subject,
+    config: Config,
+    head: tuple[HeadModel, LandmarkSet],
+    frames: tuple[FrameInput, ...],
+    camera: CameraPrior,
+) -> CalibrationTask:
+    model, landmarks = head
+    record = files.read_json(subject.identity_record_path)
+    given = record["shape"]
+    shape = None if given is None else torch.tensor(given[: model.shape_count], dtype=torch.float64)
+    return CalibrationTask(
+        model=model,
+        landmarks=landmarks,
+        frames=frames,
+        camera=camera,
+        shape=shape,
+        # Without a given code there is nothing to keep: the identity is fitted whatever the config says.
+        optimize_shape=config.optimize_shape or shape is None,
+        held=held_unknowns(model, config.optimize_jaw),
+        energy=config.energy,
+        settings=config.calibration,
+        tracking=config.tracking,
+    )
+
+
+def _start_shape(task: CalibrationTask) -> torch.Tensor:
+    zero = torch.zeros(task.model.shape_count, dtype=torch.float64)
+    return zero if task.shape is None else task.shape
+
+
+class _Pictures:
+    """camera/ and initialization/: fitted landmarks over the calibration frames as the solve goes on."""
+
+    def __init__(
+        self, subject: Subject, landmarks: LandmarkSet, frames: tuple[FrameInput, ...], chosen: list[int]
+    ) -> None:
+        self._subject = subject
+        self._dense = landmarks.dense.numpy()
+        self._frames = frames
+        self._chosen = chosen
+
+    def show(
+        self, step: int, points: Any, states: tuple[FrameState, ...], intrinsics: Intrinsics, keyframes: bool = False
+    ) -> None:
+        """Draws the first frame of a step, and with `keyframes` every calibration frame."""
+        for place, (frame, state) in enumerate(zip(self._frames, states, strict=True)):
+            if place and not keyframes:
+                break
+            fitted = np.full((COUNT, 2), np.nan)
+            fitted[self._dense] = project_state(points, state, intrinsics)[: len(self._dense)].numpy()
+            picture = draw_landmarks(frame.image, frame.dense_px, fitted)
+            if place == 0:
+                files.write_image(self._subject.camera_dir / f"{step:05d}.jpg", picture)
+            if keyframes:
+                files.write_image(self._subject.initialization_dir / f"{self._chosen[place]:05d}.jpg", picture)
+
+
+def _write(
+    subject: Subject, config: Config, task: CalibrationTask, calibration: Calibration, chosen: list[int]
+) -> None:
+    clip, geometry = calibration.clip, calibration.geometry
+    camera = clip.intrinsics
+    texture = bake_texture(clip, task.frames, calibration.states, config.calibration.texture_size)
+
+    def write_texture(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, albedo=texture.albedo.astype(np.float16), valid=texture.valid.astype(np.float16))
+
+    files.write_atomic(subject.appearance_path, write_texture)
+    vertices = canonical_vertices(clip.model, clip.shape.float()).numpy()
+    files.write_text(subject.canonical_path, obj_text(clip.model, vertices))
+    CalibrationRecord(
+        shape=clip.shape.numpy(),
+        camera=np.array([camera.focal_px, camera.cx_px, camera.cy_px]),
+        camera_prior=np.array([task.camera.focal_px, task.camera.focal_log_std]),
+        log_focal_std=np.array(geometry.log_focal_std),
+        offsets_m=calibration.offsets_m.numpy(),
+        albedo=clip.albedo.numpy(),
+        seen=clip.seen.numpy(),
+        light=clip.light.numpy(),
+        frames=np.array(chosen),
+        reprojection_px=np.array(geometry.reprojection_px),
+        photometric_l1=np.array(calibration.photometric_l1),
+    ).save(subject.calibration_path)
+
+
+def _report(subject: Subject, calibration: Calibration, task: CalibrationTask, context: StageContext) -> None:
+    """Log lines, TensorBoard scalars and notes of the solve."""
+    geometry, camera = calibration.geometry, calibration.clip.intrinsics
+    full = subject.load_crop().full_frame_intrinsics(camera)
+    spread = geometry.log_focal_std
+    logger.info(
+        f"calibration: {len(task.frames)} frames, landmark solve {geometry.outcome.status} after "
+        f"{geometry.outcome.steps} steps, median error {geometry.reprojection_px:.2f} px, "
+        f"colour L1 {calibration.photometric_l1:.4f}"
+    )
+    if task.camera.focal_log_std == 0:
+        logger.info(f"calibration: focal length {full.focal_px:.0f} px of the full picture, as given")
+    else:
+        low, high = full.focal_px * np.exp(-2 * spread), full.focal_px * np.exp(2 * spread)
+        said = "" if spread < _OBSERVED * task.camera.focal_log_std else "; the clip hardly tells it, the prior does"
+        logger.info(f"calibration: focal length {full.focal_px:.0f} px (95 %: {low:.0f} to {high:.0f}){said}")
+    with context.scalars() as writer:
+        for step, cost in enumerate(geometry.outcome.costs):
+            writer.add_scalar("calibration/cost", cost, step)
+        writer.add_scalar("calibration/reprojection_px", geometry.reprojection_px, 0)
+        writer.add_scalar("calibration/photometric_l1", calibration.photometric_l1, 0)
+        writer.add_scalar("calibration/focal_px", full.focal_px, 0)
+    context.notes.update(frames=len(task.frames), reprojection_px=round(geometry.reprojection_px, 3))

@@ -1,0 +1,135 @@
+"""Between the subject directory and the solver: frames, head model, and the calibration's record."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages import files
+from stages.subject import Subject
+from tracker.camera import Intrinsics
+from tracker.clip import ClipModel, FrameInput, SampleSet
+from tracker.config import Config
+from tracker.errors import InputError
+from tracker.head.model import HeadModel
+from tracker.landmark_set import LandmarkSet, is_detected, landmark_set
+from tracker.samples import face_samples
+
+# Provider of 68 points that says nothing beyond the 478 (they are derived from them).
+_DERIVED = "facemesh478"
+
+
+def has_sparse(subject: Subject) -> bool:
+    """Whether the 68 points come from a detector of their own."""
+    return subject.load_providers().sparse != _DERIVED
+
+
+def frame_input(subject: Subject, index: int, with_sparse: bool) -> FrameInput:
+    """Picture and detections of a tracked frame."""
+    dense = subject.load_kpt_dense(index)
+    sparse = subject.load_kpt(index) if with_sparse else None
+    return FrameInput(subject.load_image(index), dense if is_detected(dense) else None, sparse)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationRecord:
+    """calibration.npz: what the calibration found, in arrays.
+
+    Attributes:
+        shape: (S,) float64 identity.
+        camera: (3,) focal length, cx, cy in pixels of the crop.
+        camera_prior: (2,) mean focal length in pixels of the crop, spread of its logarithm (0: known).
+        log_focal_std: () posterior spread of the log focal length, NaN where unknown.
+        offsets_m: (N, 3) landmark offsets.
+        albedo: (L, M, 3) float32 albedo of the samples a level.
+        seen: (M,) float32 weight with which each sample was seen.
+        light: (9, 3) mean light, camera axes.
+        frames: (K,) calibration frames.
+        reprojection_px: () median landmark error over them.
+        photometric_l1: () mean absolute colour residual over them.
+    """
+
+    shape: np.ndarray
+    camera: np.ndarray
+    camera_prior: np.ndarray
+    log_focal_std: np.ndarray
+    offsets_m: np.ndarray
+    albedo: np.ndarray
+    seen: np.ndarray
+    light: np.ndarray
+    frames: np.ndarray
+    reprojection_px: np.ndarray
+    photometric_l1: np.ndarray
+
+    @property
+    def intrinsics(self) -> Intrinsics:
+        """Camera of the crop."""
+        return Intrinsics(*(float(value) for value in self.camera))
+
+    def save(self, path: Path) -> None:
+        """Writes the record atomically."""
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                np.savez(file, **vars(self))
+
+        files.write_atomic(path, write)
+
+    @classmethod
+    def load(cls, path: Path) -> "CalibrationRecord":
+        """Reads a record.
+
+        Raises:
+            InputError: missing or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return cls(**{key: archive[key] for key in archive.files})
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: missing; run the stage calibration first") from error
+        except (ValueError, TypeError, OSError, KeyError) as error:
+            raise InputError(f"{path}: damaged ({error}); run the stage calibration again with --force") from error
+
+
+def calibrated_landmarks(subject: Subject, model: HeadModel) -> LandmarkSet:
+    """The landmarks that the clip's detectors and the head model share."""
+    return landmark_set(model, has_sparse(subject))
+
+
+def load_clip(subject: Subject, config: Config, model: HeadModel) -> tuple[ClipModel, CalibrationRecord]:
+    """The calibrated clip.
+
+    Raises:
+        InputError: the record is missing, damaged, or was made for another head model or sampling.
+    """
+    record = CalibrationRecord.load(subject.calibration_path)
+    landmarks = calibrated_landmarks(subject, model)
+    samples = SampleSet.of(model, face_samples(model, config.tracking.samples))
+    expected = {
+        "shape": (model.shape_count,),
+        "offsets_m": (len(landmarks), 3),
+        "albedo": (config.tracking.levels, len(samples.surface), 3),
+    }
+    for key, size in expected.items():
+        if getattr(record, key).shape != size:
+            raise InputError(
+                f"{subject.calibration_path}: {key} has shape {getattr(record, key).shape}, the config asks for {size}; "
+                "run the stage calibration again"
+            )
+    shape = torch.from_numpy(record.shape)
+    crop = subject.load_crop()
+    clip = ClipModel(
+        model=model,
+        shape=shape,
+        intrinsics=record.intrinsics,
+        size=crop.crop_size,
+        landmarks=landmarks,
+        landmark_points=landmarks.template.with_shape(shape).moved(torch.from_numpy(record.offsets_m)),
+        samples=samples,
+        sample_points=samples.template.with_shape(shape),
+        albedo=torch.from_numpy(record.albedo),
+        seen=torch.from_numpy(record.seen),
+        light=torch.from_numpy(record.light),
+    )
+    return clip, record

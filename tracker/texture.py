@@ -1,0 +1,101 @@
+"""The appearance as a texture in UV space, for pictures: unwrapped from solved frames with the shading divided out."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from tracker.appearance import DARKEST_SHADING
+from tracker.clip import ClipModel, FrameInput
+from tracker.demo.texels import Texels
+from tracker.rasterizer import visible_points
+from tracker.shading import sh_basis
+from tracker.state import FrameState
+from tracker.surface import depth_buffer, surface_view
+
+# Texels seen at more than 75 degrees from the line of sight are stretched pixels.
+_MIN_COSINE = 0.25
+# A texel counts as fully seen once its views add up to this weight (one view at 45 degrees).
+_FULL_WEIGHT = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class AppearanceTexture:
+    """The unwrapped appearance.
+
+    Attributes:
+        albedo: (T, T, 3) float32 sRGB in [0, 1], row 0 is v = 1; unseen texels take the nearest seen one.
+        valid: (T, T) float32, 0 never seen to 1 well seen.
+    """
+
+    albedo: np.ndarray
+    valid: np.ndarray
+
+
+def bake_texture(
+    clip: ClipModel, frames: tuple[FrameInput, ...], states: tuple[FrameState, ...], size: int
+) -> AppearanceTexture:
+    """Unwraps the appearance from solved frames.
+
+    Args:
+        clip: the calibrated clip.
+        frames: K pictures.
+        states: their unknowns, light included.
+        size: side of the texture, texels.
+
+    Returns:
+        Weighted least squares of the pictures over the views, weight the squared cosine to the line of sight.
+    """
+    texels = Texels.of(clip.model, size)
+    count = int(texels.fragments.covered.sum())
+    top, bottom, weights = np.zeros((count, 3), np.float32), np.zeros((count, 3), np.float32), np.zeros(count, np.float32)
+    for frame, state in zip(frames, states, strict=True):
+        view = surface_view(clip.model, clip.shape, state)
+        points = texels.interpolate_vertices(view.vertices_cam_m(state).numpy())
+        normals = texels.interpolate_vertices((view.normals_head @ state.R.float().T).numpy())
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-6)
+        fragments = depth_buffer(clip.model, view, state, clip.intrinsics, clip.size)
+        seen = visible_points(fragments, points, normals, clip.intrinsics, min_cosine=_MIN_COSINE)
+        cosine = -(normals * points).sum(1) / np.linalg.norm(points, axis=1).clip(1e-6)
+        weight = np.where(seen, cosine**2, 0).astype(np.float32)
+        shading = (sh_basis(torch.from_numpy(normals)) @ state.light.float()).numpy().clip(DARKEST_SHADING)
+        colours = _sampled(frame.image, points, clip)
+        top += weight[:, None] * shading * colours
+        bottom += weight[:, None] * shading**2
+        weights += weight
+    albedo = (top / bottom.clip(1e-6)).clip(0, 1)
+    return _filled(texels, albedo, weights)
+
+
+def _sampled(image: np.ndarray, points_cam_m: np.ndarray, clip: ClipModel) -> np.ndarray:
+    """Colours (P, 3) in [0, 1] of the picture at camera-space points."""
+    camera = clip.intrinsics
+    z = points_cam_m[:, 2].clip(1e-3)
+    # cv2 counts pixel centres at whole numbers.
+    x = (camera.focal_px * points_cam_m[:, 0] / z + camera.cx_px - 0.5).astype(np.float32)
+    y = (camera.focal_px * points_cam_m[:, 1] / z + camera.cy_px - 0.5).astype(np.float32)
+    side = 1 << 14  # cv2.remap takes pictures of at most 2^15 rows
+    rows = -(-len(x) // side)
+    padded = np.zeros((2, rows * side), np.float32)
+    padded[0, : len(x)], padded[1, : len(y)] = x, y
+    colours = cv2.remap(
+        image, padded[0].reshape(rows, side), padded[1].reshape(rows, side), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return colours.reshape(-1, 3)[: len(x)].astype(np.float32) / np.float32(255)
+
+
+def _filled(texels: Texels, albedo: np.ndarray, weights: np.ndarray) -> AppearanceTexture:
+    """Texel values as pictures; what no view saw takes the nearest seen texel and is marked invalid."""
+    covered = texels.fragments.covered
+    seen = np.zeros((texels.size, texels.size), np.float32)
+    seen[covered] = np.minimum(weights / _FULL_WEIGHT, 1)
+    picture = np.zeros((texels.size, texels.size, 3), np.float32)
+    picture[covered] = albedo
+    holes = (seen <= 0).astype(np.uint8)
+    if holes.all():
+        return AppearanceTexture(picture, seen)
+    _, labels = cv2.distanceTransformWithLabels(holes, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    nearest = np.zeros(labels.max() + 1, np.int64)
+    nearest[labels[holes == 0]] = np.flatnonzero(holes.ravel() == 0)
+    return AppearanceTexture(picture.reshape(-1, 3)[nearest[labels]], seen)
