@@ -166,6 +166,11 @@ class Subject:
         return self.output_dir / "canonical.obj"
 
     @property
+    def timings_path(self) -> Path:
+        """Milliseconds of each tracked frame, a line a frame; outside the checkpoints, which repeat bit by bit."""
+        return self.output_dir / "timings.csv"
+
+    @property
     def report_path(self) -> Path:
         """Per-frame status and the clip's summary."""
         return self.output_dir / "report.json"

@@ -38,7 +38,6 @@ class TrackRecord:
         landmarks478: (478, 2) fitted landmarks, pixels of the crop, NaN where the model has no such point.
         steps: solver steps spent.
         outcome: the solver's outcome.
-        milliseconds: time of the solve.
     """
 
     status: str
@@ -48,7 +47,10 @@ class TrackRecord:
     landmarks478: np.ndarray
     steps: int
     outcome: str
-    milliseconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The value of the key `track`."""
+        return {"version": TRACK_VERSION, **vars(self)}
 
 
 def encode_frame(

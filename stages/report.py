@@ -1,0 +1,123 @@
+"""report.json: what the track is worth, frame by frame and in one summary."""
+
+import csv
+import math
+from typing import Any
+
+import numpy as np
+from loguru import logger
+
+from stages import files
+from stages.clip_files import CalibrationRecord
+from stages.pipeline import StageContext
+from stages.subject import Subject
+from tracker.frame_file import load_frame
+from tracker.landmark_set import is_detected
+
+STATUSES = ("ok", "poor", "lost")
+
+
+def write_report(subject: Subject, record: CalibrationRecord) -> dict[str, Any]:
+    """Builds the report from the checkpoints and writes it.
+
+    Args:
+        subject: a tracked subject.
+        record: its calibration.
+
+    Returns:
+        `summary` (counts, medians, camera), and `frames` (status, errors, time of each).
+    """
+    milliseconds = _timings(subject)
+    frames, fitted, detected = [], [], []
+    for index in subject.frame_indices():
+        frame = load_frame(subject.checkpoint_path(index))
+        track = frame["track"]
+        fitted.append(track["landmarks478"])
+        detected.append(subject.load_kpt_dense(index))
+        frames.append(
+            {
+                "frame": index,
+                "status": track["status"],
+                "reprojection_px": _number(track["reprojection_px"]),
+                "photometric_l1": _number(track["photometric_l1"]),
+                "inlier_fraction": _number(track["inlier_fraction"]),
+                "steps": int(track["steps"]),
+                "outcome": track["outcome"],
+                "milliseconds": milliseconds.get(index),
+            }
+        )
+    report = {"summary": _summary(subject, record, frames, (np.array(fitted), np.array(detected))), "frames": frames}
+    files.write_json(subject.report_path, report)
+    return report
+
+
+def summarise(report: dict[str, Any], context: StageContext) -> None:
+    """One line for people, and the manifest's notes."""
+    summary = report["summary"]
+    counts = ", ".join(f"{summary[status]} {status}" for status in STATUSES if summary[status])
+    error = summary["reprojection_px_median"]
+    logger.info(
+        f"tracking: {counts}; median error {'none' if error is None else f'{error:.2f}'} px, "
+        f"{summary['milliseconds_median']} ms a frame"
+    )
+    bad = [frame["frame"] for frame in report["frames"] if frame["status"] == "lost"]
+    if bad:
+        logger.warning(f"tracking: lost {len(bad)} frames, from {bad[0]} to {bad[-1]}; they hold the prediction")
+    context.notes.update({status: summary[status] for status in STATUSES})
+
+
+def _summary(
+    subject: Subject,
+    record: CalibrationRecord,
+    frames: list[dict[str, Any]],
+    points: tuple[np.ndarray, np.ndarray],
+) -> dict[str, Any]:
+    fitted, detected = points
+    full = subject.load_crop().full_frame_intrinsics(record.intrinsics)
+    errors = np.linalg.norm(fitted - detected, axis=2)[[is_detected(points) for points in detected]]
+    has_errors = bool(np.isfinite(errors).any())
+    spread = float(record.log_focal_std)
+    times = [frame["milliseconds"] for frame in frames if frame["milliseconds"] is not None]
+    return {
+        "frames": len(frames),
+        **{status: sum(frame["status"] == status for frame in frames) for status in STATUSES},
+        "reprojection_px_median": _number(np.nanmedian(errors)) if has_errors else None,
+        "reprojection_px_p95": _number(np.nanpercentile(errors, 95)) if has_errors else None,
+        "photometric_l1_median": _number(_median([frame["photometric_l1"] for frame in frames])),
+        "jitter_fitted_px": _number(jitter_px(fitted)),
+        "jitter_detected_px": _number(jitter_px(np.where(np.isfinite(fitted), detected, np.nan))),
+        "milliseconds_median": _number(_median(times), 1),
+        "focal_full_frame_px": _number(full.focal_px, 1),
+        "focal_full_frame_px_95": None
+        if not math.isfinite(spread)
+        else [_number(full.focal_px * math.exp(side * spread), 1) for side in (-2, 2)],
+        "focal_given": bool(record.camera_prior[1] == 0),
+        "principal_point_full_frame_px": [_number(full.cx_px, 1), _number(full.cy_px, 1)],
+        "calibration_frames": [int(index) for index in record.frames],
+    }
+
+
+def jitter_px(points: np.ndarray) -> float:
+    """RMS second difference over time of (N, P, 2) points that are finite throughout; NaN for fewer than 3 frames."""
+    if len(points) < 3:
+        return float("nan")
+    steady = points[:, np.isfinite(points).all((0, 2))].astype(np.float64)
+    second = steady[2:] - 2 * steady[1:-1] + steady[:-2]
+    return float(np.sqrt((second**2).sum(2).mean())) if second.size else float("nan")
+
+
+def _timings(subject: Subject) -> dict[int, float]:
+    if not subject.timings_path.exists():
+        return {}
+    with subject.timings_path.open(newline="") as file:
+        return {int(row[0]): float(row[1]) for row in csv.reader(file) if len(row) == 2}
+
+
+def _median(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else float("nan")
+
+
+def _number(value: Any, digits: int = 4) -> float | None:
+    """A JSON number; None for NaN, which JSON lacks."""
+    return round(float(value), digits) if np.isfinite(value) else None
