@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tracker.camera import Intrinsics
-from tracker.render import Surface, View, coverage, draw, render, render_geometry
+from tracker.render import Surface, View, coverage, draw, render, render_geometry, rgba_texture
 from tracker.shading import shade
 
 FRONTAL = np.diag([1.0, -1.0, -1.0])
@@ -47,7 +47,7 @@ def test_texture_row_zero_is_v_one_and_u_runs_with_x() -> None:
     texture = np.zeros((8, 8, 3), np.float32)
     texture[:4, :, 0] = 1.0
     texture[:, :4, 1] = 1.0
-    layer = render(draw(surface, vertices, view()), texture, ambient())
+    layer = render(draw(surface, vertices, view()), rgba_texture(texture), ambient())
     # Head x is the subject's left; a camera facing the subject sees it to the right, and head y up.
     inside = slice(16, 48)
     patch = layer.rgb[inside, inside]
@@ -61,14 +61,14 @@ def test_texels_lie_where_their_centres_project() -> None:
     vertices, surface = square(0.16)
     texture = np.random.default_rng(0).random((64, 64, 3)).astype(np.float32)
     # 0.32 m at 1 m and 200 px cover exactly the 64 pixels, one texel each; no supersampling, so no interpolation.
-    layer = render(draw(surface, vertices, view(), supersample=1), texture, ambient())
+    layer = render(draw(surface, vertices, view(), supersample=1), rgba_texture(texture), ambient())
     np.testing.assert_allclose(layer.rgb, texture, atol=2e-4)
 
 
 def test_edges_are_covered_by_their_area() -> None:
     vertices, surface = square(0.1)
     narrow = vertices * np.array([0.5025, 0.5, 1], np.float32)
-    layer = render(draw(surface, narrow, view(), supersample=4), np.ones((4, 4, 3), np.float32), ambient())
+    layer = render(draw(surface, narrow, view(), supersample=4), np.ones((4, 4, 4), np.float32), ambient())
     # 2 * 0.05025 * 200 = 20.1 px wide, 20 px high; samples resolve a quarter of a pixel at either side.
     assert layer.alpha.sum() == pytest.approx(20.1 * 20, abs=20 * 0.5)
     assert ((layer.alpha > 0) & (layer.alpha < 1)).sum() <= 2 * 22
@@ -80,7 +80,7 @@ def test_sphere_is_shaded_as_the_shading_module_says() -> None:
     sh = 0.15 * np.random.default_rng(1).standard_normal((9, 3)) + ambient(0.5)
     albedo = np.full((16, 16, 3), 0.8, np.float32)
     camera = view((96, 96), 100.0, 40000.0)
-    layer = render(draw(surface, vertices, camera, supersample=1), albedo, sh)
+    layer = render(draw(surface, vertices, camera, supersample=1), rgba_texture(albedo), sh)
     # Seen from afar, the normal at a pixel is its offset from the centre over the radius (40 px).
     offset = (np.arange(96) + 0.5 - 48) / 40
     x, y = np.meshgrid(offset, -offset)
@@ -97,7 +97,7 @@ def test_invalid_texels_and_hidden_triangles_are_transparent() -> None:
     valid = np.ones((8, 8), np.float32)
     valid[:, :4] = 0
     drawing = draw(surface, vertices, view())
-    layer = render(drawing, np.ones((8, 8, 3), np.float32), ambient(), valid)
+    layer = render(drawing, rgba_texture(np.ones((8, 8, 3)), valid), ambient())
     assert layer.alpha[20:44, 14:28].max() == 0
     assert layer.alpha[20:44, 36:50].min() == 1
     first = coverage(drawing, np.array([True, False]))
@@ -117,7 +117,7 @@ def test_back_faces_are_not_drawn() -> None:
 
 def test_layer_over_picture() -> None:
     vertices, surface = square()
-    layer = render(draw(surface, vertices, view()), np.ones((4, 4, 3), np.float32), ambient(0.5))
+    layer = render(draw(surface, vertices, view()), np.ones((4, 4, 4), np.float32), ambient(0.5))
     out = layer.over(np.full((64, 64, 3), 0.1, np.float32), 0.5)
     np.testing.assert_allclose(out[32, 32], 0.3, atol=1e-3)
     np.testing.assert_allclose(out[1, 1], 0.1, atol=1e-6)

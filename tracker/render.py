@@ -115,29 +115,35 @@ def draw(surface: Surface, vertices_head_m: np.ndarray, view: View, supersample:
     return Drawing(surface, mesh_normals(vertices, surface.triangles), view, fragments, supersample)
 
 
-def render(
-    drawing: Drawing,
-    albedo: np.ndarray,
-    sh: np.ndarray,
-    valid: np.ndarray | None = None,
-    drawn: np.ndarray | None = None,
-) -> Layer:
-    """The head in its own colours under a light.
+def rgba_texture(albedo: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """A texture for `render`.
 
     Args:
-        drawing: from `draw`.
-        albedo: (Th, Tw, 3) float32 sRGB texture in UV space, row 0 is v = 1.
-        sh: (9, 3) light, head space.
-        valid: (Th, Tw) float32 weight of each texel in [0, 1], or None for all valid.
-        drawn: (F,) bool, triangles that are painted (the others still hide what lies behind them), or None for all.
+        albedo: (Th, Tw, 3) sRGB in [0, 1] in UV space, row 0 is v = 1.
+        valid: (Th, Tw) weight of each texel in [0, 1], or None for all valid.
 
     Returns:
-        A layer of the view's size; where the texture is not valid its coverage fades.
+        (Th, Tw, 4) float32.
     """
     texture = np.ones((*albedo.shape[:2], 4), np.float32)
     texture[..., :3] = albedo
     if valid is not None:
         texture[..., 3] = valid
+    return texture
+
+
+def render(drawing: Drawing, texture: np.ndarray, sh: np.ndarray, drawn: np.ndarray | None = None) -> Layer:
+    """The head in its own colours under a light.
+
+    Args:
+        drawing: from `draw`.
+        texture: (Th, Tw, 4) float32 from `rgba_texture`.
+        sh: (9, 3) light, head space.
+        drawn: (F,) bool, triangles that are painted (the others still hide what lies behind them), or None for all.
+
+    Returns:
+        A layer of the view's size; where the texture is not valid its coverage fades.
+    """
     light = (np.asarray(SH_CONSTANTS)[:, None] * np.asarray(sh, np.float64)).astype(np.float32)
     surface, fragments = drawing.surface, drawing.fragments
     rgba = paint_texture(

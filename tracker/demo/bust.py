@@ -72,7 +72,7 @@ def _neck(model: HeadModel, vertices: np.ndarray) -> tuple[float, np.ndarray, np
     """Height of the collar's top, (x, z) centre and half axes of the neck there."""
     triangles = model.landmarks68
     chin = vertices[model.triangles[triangles.faces[8]].numpy()][np.argmax(triangles.bary[8])]
-    top = float(chin[1]) - 0.062
+    top = float(chin[1]) - 0.048
     near = vertices[np.abs(vertices[:, 1] - top) < 0.008]
     low, high = near.min(0), near.max(0)
     return top, np.array([(low[0] + high[0]) / 2, (low[2] + high[2]) / 2]), (high - low)[[0, 2]] / 2

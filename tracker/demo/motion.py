@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from tracker.demo.spec import DemoSpec
-from tracker.head.model import NECK, HeadModel, HeadParams
+from tracker.head.model import ROOT, HeadModel, HeadParams
 from tracker.rotations import exp_so3
 from tracker.shading import SH_CONSTANTS, rotate_sh, sh_basis
 from tracker.state import eye_rotations
@@ -19,7 +19,7 @@ FRONTAL = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
 # The clip starts almost frontal and at rest, as people do when a recording starts.
 _START_SECONDS = 0.5
 _BLINK = (0.3, 0.85, 1.0, 0.9, 0.55, 0.2)
-_JAW_OPEN_RADIANS = math.radians(11.0)
+_JAW_OPEN_RADIANS = math.radians(8.5)
 # Share of the head's rotation that the shoulders follow.
 BODY_SHARE = 0.2
 # How far the upper lid comes down when the eye looks down by a radian, in closures.
@@ -113,7 +113,7 @@ def make_motion(spec: DemoSpec, model: HeadModel) -> Motion:
     onset = np.clip(seconds / _START_SECONDS, 0, 1) ** 2 * (3 - 2 * np.clip(seconds / _START_SECONDS, 0, 1))
     shape = spec.identity_std * rng.standard_normal(model.shape_count).clip(-2, 2)
     angles = _head_angles(spec, seconds, rng) * onset[:, None]
-    pivot = model.joints(torch.from_numpy(shape).float())[NECK].double()
+    pivot = model.joints(torch.from_numpy(shape).float())[ROOT].double()
     centre = FRONTAL @ pivot + torch.from_numpy(_travel(spec, seconds, rng) * onset[:, None])
     centre = centre + torch.tensor([0, _centring(model), spec.distance_m])
     R = FRONTAL @ _turn(angles)

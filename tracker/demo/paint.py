@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, sparse
+from scipy.sparse.csgraph import connected_components
 
 from tracker.demo.portrait import Unwrapped
 from tracker.demo.texels import Texels
@@ -19,10 +20,10 @@ _TEETH = np.array([0.80, 0.76, 0.68], np.float32)
 _LEFT_IRIS_CENTRE, _RIGHT_IRIS_CENTRE = 473, 468
 # Hairline: height by azimuth (0 front, 180 back), as shares of the way from the chin (0) to the forehead's top (1).
 _HAIRLINE_AZIMUTH = np.array([0, 30, 50, 62, 74, 84, 100, 112, 135, 180])
-_HAIRLINE_HEIGHT = np.array([0.99, 0.97, 0.88, 0.76, 0.50, 0.36, 0.62, 0.34, 0.12, 0.0])
+_HAIRLINE_HEIGHT = np.array([0.90, 0.88, 0.83, 0.74, 0.52, 0.40, 0.64, 0.34, 0.14, 0.02])
 # Names that head models give to what lies behind the lips.
 MOUTH_REGIONS = ("mouth_interior", "mouth", "mouth_socket", "inner_mouth", "tongue", "gums")
-TEETH_REGIONS = ("teeth", "upper_teeth", "lower_teeth")
+_TOOTH_BREADTH_M = 0.0078
 _EAR_REGIONS = ("left_ear", "right_ear")
 
 
@@ -53,12 +54,10 @@ def paint_head(model: HeadModel, texels: Texels, photograph: Unwrapped, seed: in
     colour = weight * photograph.albedo + (1 - weight) * skin
     colour = colour * _grain(texels, rng)[:, None]
     hair = _hair_weight(model, points, rng) * (1 - _region(model, texels, _EAR_REGIONS))
-    # Where the photograph is sure it knows best whether there is hair.
-    hair = (hair * (1 - photograph.weight))[:, None]
-    colour = (1 - hair) * colour + hair * _hair(points, photograph.hair, rng)
-    mouth, teeth = _region(model, texels, MOUTH_REGIONS)[:, None], _region(model, texels, TEETH_REGIONS)[:, None]
-    colour = (1 - mouth) * colour + mouth * _MOUTH * (1 + 0.15 * rng.standard_normal((len(points), 1)).clip(-2, 2))
-    colour = (1 - teeth) * colour + teeth * _TEETH
+    colour = _mix(colour, _hair(points, photograph.hair, rng), hair[:, None])
+    mouth = _region(model, texels, MOUTH_REGIONS)[:, None]
+    colour = _mix(colour, _MOUTH * (1 + 0.1 * rng.standard_normal((len(points), 1)).clip(-2, 2)), mouth)
+    colour = _mix(colour, _teeth(points), _share(texels, _tooth_vertices(model))[:, None])
     _paint_eyes(model, texels, points, colour, rng)
     return np.clip(texels.picture(colour.astype(np.float32)), 0, 1)
 
@@ -73,11 +72,36 @@ def _point(model: HeadModel, index: int) -> np.ndarray | None:
 
 def _region(model: HeadModel, texels: Texels, names: tuple[str, ...]) -> np.ndarray:
     """(P,) share of each texel in the named regions."""
-    inside = np.zeros((model.vertex_count, 1), np.float32)
+    inside = np.zeros(model.vertex_count, bool)
     for name in names:
         if name in model.regions:
-            inside[model.regions[name].numpy()] = 1
-    return texels.interpolate_vertices(inside)[:, 0]
+            inside[model.regions[name].numpy()] = True
+    return _share(texels, inside)
+
+
+def _share(texels: Texels, vertices: np.ndarray) -> np.ndarray:
+    """(P,) share of each texel that belongs to a (V,) mask of vertices."""
+    return texels.interpolate_vertices(vertices[:, None].astype(np.float32))[:, 0]
+
+
+def _tooth_vertices(model: HeadModel) -> np.ndarray:
+    """(V,) bool: the parts of the mesh that lie in the mouth and hang together with nothing else."""
+    mouth = np.zeros(model.vertex_count, bool)
+    for name in MOUTH_REGIONS:
+        if name in model.regions:
+            mouth[model.regions[name].numpy()] = True
+    a = model.triangles.numpy()
+    ends = (a.ravel(), np.roll(a, 1, 1).ravel())
+    edges = sparse.coo_matrix((np.ones(a.size), ends), (model.vertex_count, model.vertex_count))
+    count, part = connected_components(edges, directed=False)
+    inside = np.bincount(part, mouth, count) == np.bincount(part, minlength=count)
+    return inside[part]
+
+
+def _teeth(points: np.ndarray) -> np.ndarray:
+    """(P, 3) enamel, darker between the teeth."""
+    gap = np.abs(np.sin(np.pi * points[:, :1] / _TOOTH_BREADTH_M)) ** 0.2
+    return _TEETH * (0.55 + 0.45 * gap)
 
 
 def _anchors(model: HeadModel) -> Landmarks:
@@ -113,10 +137,10 @@ def _hair(points: np.ndarray, palette: np.ndarray, rng: np.random.Generator) -> 
     top = points[:, 1].max()
     azimuth = np.arctan2(points[:, 0], points[:, 2] - np.median(points[:, 2]))
     polar = top - points[:, 1]
-    bend = 0.12 * _polar_noise(azimuth, polar, (14, 5), rng)
-    strands = 0.55 * _polar_noise(azimuth + bend, polar, (900, 10), rng) + 0.35 * _polar_noise(azimuth + bend, polar, (260, 7), rng)
-    locks = 0.5 * _polar_noise(azimuth + bend, polar, (60, 6), rng)
-    level = np.clip(0.42 + 0.24 * (strands + locks), 0, 1)
+    bent = azimuth + 0.035 * _polar_noise(azimuth, polar, (10, 4), rng)
+    strands = 0.55 * _polar_noise(bent, polar, (420, 8), rng) + 0.45 * _polar_noise(bent, polar, (170, 6), rng)
+    locks = 0.6 * _polar_noise(bent, polar, (48, 4), rng)
+    level = np.clip(0.40 + 0.20 * (strands + locks), 0, 1)
     return palette[(level * 255).astype(int)]
 
 

@@ -5,7 +5,7 @@ over the surface as the smoothest vector field that takes each landmark to its p
 the upper and the lower lip, or two eyelids, can part although they touch in space.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -26,10 +26,14 @@ from tracker.shading import sh_basis
 PORTRAIT_FOCAL = 4.0
 # Weight of the field's bending against landmark misfit: landmarks are met to 0.1 px, single outliers do not crease it.
 _BENDING = 1e-3
+_STRETCHING = 1e-4
 # Cosines between surface normal and view over which a texel fades in.
 _FACING = (0.25, 0.55)
 # Shading may change a colour by at most these factors when it is divided out; beyond, the fit is extrapolating.
 _SHADING_RANGE = (0.6, 1.45)
+# Brightness that varies over this share of the face's width counts as light in folds, and is evened by this power.
+_EVEN_SCALE, _EVEN_STRENGTH = 0.05, 0.5
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +89,8 @@ def unwrap(model: HeadModel, texels: Texels, portrait: Portrait) -> Unwrapped:
     # The photograph's pixels are coarse against the model (0.15 m over 100 pixels), hence the wide tolerance.
     seen = visible_points(fragments, vertices_cam, normals @ R.T, camera, tolerance_m=0.01, min_cosine=0.0)
     towards = -(vertices_cam / np.linalg.norm(vertices_cam, axis=1, keepdims=True) * (normals @ R.T)).sum(1)
-    facing = _smoothstep((towards - _FACING[0]) / (_FACING[1] - _FACING[0])) * seen
+    facing = _smoothstep((towards - _FACING[0]) / (_FACING[1] - _FACING[0])) * seen * _in_face(model)
+    portrait = replace(portrait, image=_evened(portrait))
     mirror = _mirror(vertices)
     own = _sample(texels, portrait, pixels, facing)
     other = _sample(texels, portrait, pixels[mirror], facing[mirror])
@@ -98,6 +103,27 @@ def unwrap(model: HeadModel, texels: Texels, portrait: Portrait) -> Unwrapped:
     albedo = share[:, None] * colour_own + (1 - share[:, None]) * colour_other
     weight = np.maximum(own[1], other[1])
     return Unwrapped(albedo.astype(np.float32), weight, _skin_colour(portrait), _hair_colours(portrait))
+
+
+def _in_face(model: HeadModel) -> np.ndarray:
+    """(V,) 1 on the face, which is what the landmarks tie to the photograph; 1 everywhere if the model names none."""
+    if "face" not in model.regions:
+        return np.ones(model.vertex_count, np.float32)
+    inside = np.zeros(model.vertex_count, np.float32)
+    inside[model.regions["face"].numpy()] = 1
+    return inside
+
+
+def _evened(portrait: Portrait) -> np.ndarray:
+    """The photograph with broad highlights and the shadows of folds softened; they would stick to the moving face."""
+    inside = _inside_face(portrait)
+    sigma = _EVEN_SCALE * float(np.ptp(portrait.landmarks478_px[:468, 0]))
+    luminance = portrait.image @ _LUMINANCE
+    broad = cv2.GaussianBlur(luminance * inside, (0, 0), sigma) / (cv2.GaussianBlur(inside, (0, 0), sigma) + 1e-3)
+    level = np.median(luminance[inside > 0.9])
+    gain = np.clip(level / np.maximum(broad, 1e-3), 0.7, 1.5) ** _EVEN_STRENGTH
+    softened = 1 + inside * (gain - 1)
+    return np.clip(portrait.image * softened[..., None], 0, 1).astype(np.float32)
 
 
 def _camera(portrait: Portrait) -> Intrinsics:
@@ -133,19 +159,21 @@ def _warped_pixels(
     pick = sparse.csr_matrix((at.bary.numpy().ravel(), (rows, triangles[at.faces.numpy()].ravel())), (count, len(projected)))
     misfit = portrait.landmarks478_px[at.indices.numpy()] - pick @ projected
     laplacian = _graph_laplacian(triangles, len(projected))
-    # The tiny diagonal settles parts of the mesh without a landmark (they stay where the pose puts them).
-    normal = _BENDING * laplacian.T @ laplacian + pick.T @ pick + 1e-9 * sparse.identity(len(projected))
+    # A little stretching keeps the field from growing beyond the last landmarks; the tiny diagonal settles parts of
+    # the mesh without any (they stay where the pose puts them).
+    bent = _BENDING * laplacian.T @ laplacian + _STRETCHING * laplacian
+    normal = bent + pick.T @ pick + 1e-9 * sparse.identity(len(projected))
     field = spsolve(normal.tocsc(), pick.T @ misfit)
     return projected + field
 
 
 def _graph_laplacian(triangles: np.ndarray, count: int) -> sparse.csr_matrix:
-    """Degree-normalised graph Laplacian, (V, V)."""
+    """Symmetric graph Laplacian over the mean degree, (V, V)."""
     a = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     adjacent = sparse.coo_matrix((np.ones(len(a)), (a[:, 0], a[:, 1])), (count, count)).tocsr()
     adjacent = ((adjacent + adjacent.T) > 0).astype(np.float64)
-    degree = np.maximum(np.asarray(adjacent.sum(1)).ravel(), 1)
-    return sparse.identity(count) - sparse.diags(1 / degree) @ adjacent
+    degree = np.asarray(adjacent.sum(1)).ravel()
+    return ((sparse.diags(degree) - adjacent) / max(float(degree.mean()), 1)).tocsr()
 
 
 def _mirror(vertices: np.ndarray) -> np.ndarray:
@@ -162,7 +190,8 @@ def _sample(
     at = texels.interpolate_vertices(pixels.astype(np.float32))
     cv2_at = to_cv2_pixels(at).astype(np.float32)
     colour = _remap(portrait.image, cv2_at)
-    inside = _remap(_inside_face(portrait), cv2_at)
+    # Bicubic samples overshoot; a weight outside [0, 1] would blow up the mix of both sides.
+    inside = np.clip(_remap(_inside_face(portrait), cv2_at), 0, 1)
     weight = inside * texels.interpolate_vertices(facing[:, None].astype(np.float32))[:, 0]
     return np.clip(colour, 0, 1), weight
 
@@ -187,7 +216,7 @@ def _inside_face(portrait: Portrait) -> np.ndarray:
 
 def _shading(colour: np.ndarray, weight: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """(P,) smooth brightness of the texels by their normals, mean one over what is seen."""
-    luminance = colour @ np.array([0.299, 0.587, 0.114], np.float32)
+    luminance = colour @ _LUMINANCE
     sure = weight > 0.6
     basis = sh_basis(torch.from_numpy(normals)).numpy().astype(np.float64)
     middle = np.median(luminance[sure])
@@ -217,7 +246,7 @@ def _hair_colours(portrait: Portrait) -> np.ndarray:
     x0, x1 = (int(points[10, 0] + side * 0.3 * height) for side in (-1, 1))
     y1 = int(points[10, 1] - 0.05 * height)
     patch = portrait.image[max(y1 - int(0.28 * height), 0) : y1, x0:x1].reshape(-1, 3)
-    order = np.argsort(patch @ np.array([0.299, 0.587, 0.114], np.float32))
+    order = np.argsort(patch @ _LUMINANCE)
     runs = np.array_split(patch[order][len(order) // 20 : -max(len(order) // 20, 1)], 256)
     return np.stack([run.mean(0) for run in runs]).astype(np.float32)
 

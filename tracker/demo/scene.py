@@ -10,7 +10,7 @@ from tracker.demo.bust import Bust, make_bust
 from tracker.demo.motion import Motion
 from tracker.demo.spec import DemoSpec
 from tracker.head.model import LEFT_EYE, RIGHT_EYE, HeadModel
-from tracker.render import Drawing, Surface, View, draw, render
+from tracker.render import Drawing, Surface, View, draw, render, rgba_texture
 
 # Optics of the eye (Gullstrand's schematic eye): the cornea's radius, and its centre ahead of the eyeball's.
 _CORNEA_RADIUS_M, _CORNEA_AHEAD_M = 0.0078, 0.0053
@@ -29,7 +29,7 @@ class Scene:
         motion: its parameters in every frame.
         surface: head and bust as one mesh; the head's triangles come first.
         bust: the shoulders.
-        atlas: (T, 2 T, 3) texture of both, head on the left.
+        atlas: (T, 1.25 T, 4) texture of both, head on the left.
         background: (H, W, 3) float32.
     """
 
@@ -105,16 +105,17 @@ def make_scene(spec: DemoSpec, model: HeadModel, motion: Motion, texture: np.nda
     resting = type(neutral)(motion.shape.float(), neutral.expression, neutral.jaw, neutral.eyes, neutral.eyelids)
     bust = make_bust(model, model.vertices(resting).numpy(), spec.seed)
     size = texture.shape[0]
-    cloth = cv2.resize(bust.texture, (size, size), interpolation=cv2.INTER_CUBIC)
-    half = np.array([0.5, 1.0], np.float32)
+    cloth = cv2.resize(bust.texture, (size // 4, size), interpolation=cv2.INTER_CUBIC)
+    share = size / (size + size // 4)
     head = Surface.of(model)
     surface = Surface(
         np.concatenate([head.triangles, bust.triangles + model.vertex_count]),
-        np.concatenate([head.uv * half, bust.uv * half + np.array([0.5, 0], np.float32)]),
+        np.concatenate([head.uv * [share, 1], bust.uv * [1 - share, 1] + [share, 0]]).astype(np.float32),
         np.concatenate([head.uv_triangles, bust.triangles + len(head.uv)]),
     )
     background = _background(photograph, spec.size)
-    return Scene(spec, model, motion, surface, bust, np.concatenate([texture, cloth], 1), background)
+    atlas = rgba_texture(np.concatenate([texture, cloth], 1))
+    return Scene(spec, model, motion, surface, bust, atlas, background)
 
 
 def _background(photograph: np.ndarray, size: tuple[int, int]) -> np.ndarray:

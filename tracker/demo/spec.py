@@ -54,7 +54,7 @@ class DemoSpec:
     fps: float = 25.0
     size: tuple[int, int] = (720, 720)
     focal_factor: float = 1.4
-    distance_m: float = 0.68
+    distance_m: float = 0.6
     yaw_degrees: float = 25.0
     pitch_degrees: float = 9.0
     roll_degrees: float = 7.0
@@ -66,7 +66,7 @@ class DemoSpec:
     light: LightSpec = field(default_factory=LightSpec)
     blur_px: float = 0.55
     noise: float = 0.005
-    texture_size: int = 1024
+    texture_size: int = 2048
 
     @property
     def focal_px(self) -> float:
