@@ -9,7 +9,7 @@ from typing import Any
 from loguru import logger
 
 from stages import files, video
-from stages.pipeline import StageContext
+from stages.context import StageContext
 from stages.subject import VIDEO_SUFFIXES, Subject
 from tracker.config import Config
 from tracker.errors import InputError

@@ -10,7 +10,7 @@ from typing import Any
 from loguru import logger
 
 from stages import files
-from stages.pipeline import StageContext
+from stages.context import StageContext
 from stages.subject import Subject
 from tracker.config import Config
 from tracker.head_choice import head_name

@@ -9,7 +9,7 @@ import numpy as np
 from loguru import logger
 
 from stages import files
-from stages.pipeline import StageContext
+from stages.context import StageContext
 from stages.records import Crop, Providers
 from stages.subject import Subject
 from tracker.config import Config

@@ -17,8 +17,11 @@ from tracker.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 MISSING = "missing"
-# Their values reach a manifest through the config part; a new default for one stage must not repeat the others.
-_VALUES_ONLY = frozenset({"tracker.config", "tracker.settings", "stages.config_file"})
+# Config values reach a manifest through the config part, and a new default for one stage must not repeat the others;
+# what only reports or keeps accounts does not change any output.
+_WITHOUT_EFFECT = frozenset(
+    {"tracker.config", "tracker.settings", "stages.config_file", "stages.logs", "stages.context", "stages.manifest"}
+)
 _HASH_THREADS = 2
 
 
@@ -146,13 +149,13 @@ def code_version(module: str) -> dict[str, str]:
         module: dotted name, e.g. 'stages.crop'.
 
     Returns:
-        Module name to hash; config modules are left out, see `_VALUES_ONLY`.
+        Module name to hash; modules without effect on outputs are left out, see `_WITHOUT_EFFECT`.
     """
     versions: dict[str, str] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in versions or name in _VALUES_ONLY:
+        if name in versions or name in _WITHOUT_EFFECT:
             continue
         path = _module_path(name)
         if path is not None:

@@ -1,55 +1,24 @@
 """The stages in order, which of them would run and why, and the runner."""
 
 import importlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 from loguru import logger
 
-from stages import files, logs, manifest
+from stages import files, manifest
 from stages.config_file import dump_config
+from stages.context import StageContext
 from stages.manifest import HashCache, Manifest
 from stages.subject import Subject
 from tracker.config import Config
 from tracker.errors import InputError
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
-T = TypeVar("T")
+__all__ = ["STAGES", "Stage", "StageContext", "plan", "run_stages", "select_stages"]
 
 STAGES = ("frames", "crop", "landmarks", "identity", "calibration", "tracking", "review")
-
-
-@dataclass
-class StageContext:
-    """What the runner hands to a stage.
-
-    Attributes:
-        stage: the stage's name.
-        subject: the subject being worked on.
-        device: 'cpu' or 'cuda'.
-        resume: outputs of an interrupted run with the same config, inputs and code are there; continue them. False:
-            the outputs named by the stage were removed, start afresh.
-        notes: facts for the manifest, e.g. {'frames': 250}.
-    """
-
-    stage: str
-    subject: Subject
-    device: str
-    resume: bool = False
-    notes: dict[str, Any] = field(default_factory=dict)
-
-    def progress(self, items: Iterable[T], total: int | None = None) -> Iterator[T]:
-        """Passes one item a frame through the stage's progress bar."""
-        return logs.progress(items, self.stage, total)
-
-    def scalars(self) -> AbstractContextManager["SummaryWriter"]:
-        """TensorBoard writer of this stage, in output/<name>/logs/<stage>."""
-        return logs.scalar_writer(self.subject.scalars_dir / self.stage)
 
 
 class Stage(Protocol):

@@ -57,7 +57,7 @@ def probe(path: Path) -> VideoInfo:
         raise InputError(f"{path}: the video is empty (0 bytes); copy it again")
     command = [ffmpeg_binary(), "-hide_banner", "-nostdin", "-i", str(path)]
     text = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stderr
-    if "moov atom not found" in text:
+    if "moov atom not found" in text and _is_mp4(path):
         raise InputError(f"{path}: truncated mp4 (its index, the moov atom written last, is missing); copy it again")
     if not re.search(r"Stream #\S+.*: Video:", text):
         found = "no video stream in it" if "Stream #" in text else "not a video that ffmpeg can read"
@@ -67,6 +67,12 @@ def probe(path: Path) -> VideoInfo:
         return VideoInfo(None)
     hours, minutes, seconds = (float(part) for part in duration.groups())
     return VideoInfo(3600 * hours + 60 * minutes + seconds)
+
+
+def _is_mp4(path: Path) -> bool:
+    """Whether the file begins as an MP4 or QuickTime file; ffmpeg goes by the name alone when it looks for an index."""
+    with path.open("rb") as file:
+        return file.read(8)[4:] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
 
 
 def extract_frames(path: Path, folder: Path, fps: float, image_format: str) -> Iterator[int]:
@@ -96,14 +102,12 @@ def extract_frames(path: Path, folder: Path, fps: float, image_format: str) -> I
         .compile(cmd=ffmpeg_binary())
     )
     with tempfile.TemporaryFile("w+", errors="replace") as messages:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, text=True)
-        try:
-            yield from _count(process)
-        finally:
-            # Reached early when the reader gives up (Ctrl-C); ffmpeg must not go on writing.
-            if process.poll() is None:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, text=True) as process:
+            try:
+                yield from _count(process)
+            finally:
+                # Reached early when the reader gives up (Ctrl-C); ffmpeg must not go on writing.
                 process.kill()
-            process.wait()
         if not any(folder.iterdir()):
             messages.seek(0)
             said = messages.read().strip().splitlines()

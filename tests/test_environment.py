@@ -22,7 +22,8 @@ def test_environment_pins_equal_pyproject() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     block = re.search(r"^dependencies = \[(.*?)^\]", text, re.S | re.M)
     python = re.search(r'^requires-python = "(.*)"', text, re.M)
-    assert block and python
+    assert block
+    assert python
     wanted = _pins(re.findall(r'^\s*"([^"]+)"', block[1], re.M))
 
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]

@@ -1,0 +1,109 @@
+"""Manifests: what counts as a change, and what code a stage depends on."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from stages import manifest
+from stages.manifest import HashCache, Manifest
+
+
+def _manifest(**changes: dict[str, str]) -> Manifest:
+    parts = {"config": {"fps": "25"}, "inputs": {"video.mp4": "a"}, "code": {"stages.x": "1"}}
+    return Manifest("frames", True, **(parts | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"config": {"fps": "30"}}, "config changed: fps"),
+        ({"config": {}}, "config changed: fps"),
+        ({"inputs": {"video.mp4": "b"}}, "input changed: video.mp4"),
+        ({"inputs": {"video.mp4": "a", "bbox.pt": "c"}}, "input changed: bbox.pt"),
+        ({"code": {"stages.x": "2"}}, "code changed: stages.x"),
+        ({"config": {c: "1" for c in "abcd"}}, "config changed: a, b, c …"),
+    ],
+)
+def test_difference_names_what_changed(changes: dict[str, dict[str, str]], reason: str | None) -> None:
+    assert _manifest().difference(_manifest(**changes)) == reason
+
+
+def test_round_trip_and_damage(tmp_path: Path) -> None:
+    path = tmp_path / "manifests" / "frames.json"
+    assert manifest.read(path) is None
+    whole = _manifest().finished({"source": "x"}, {"frames": 3})
+    manifest.write(path, whole)
+    assert manifest.read(path) == whole
+    path.write_text('{"stage": "fra')
+    assert manifest.read(path) is None
+    path.write_text('{"stage": "frames", "of_another_version": 1}')
+    assert manifest.read(path) is None
+
+
+def test_flatten() -> None:
+    assert manifest.flatten({"a": 1, "b": {"c": [2], "d": {"e": None}}}) == {"a": 1, "b.c": [2], "b.d.e": None}
+
+
+def test_folder_hash_sees_content_names_and_order_of_neither_time(tmp_path: Path) -> None:
+    cache = HashCache(tmp_path / "hashes.cache")
+    folder = tmp_path / "f"
+    folder.mkdir()
+    (folder / "1").write_bytes(b"one")
+    first = cache.digest(folder)
+    os.utime(folder / "1", ns=(0, 0))
+    assert cache.digest(folder) == first
+    (folder / "2.tmp").write_bytes(b"left by a kill")
+    assert cache.digest(folder) == first
+    (folder / "1").write_bytes(b"eno")
+    changed = cache.digest(folder)
+    assert changed != first
+    (folder / "1").rename(folder / "0")
+    assert cache.digest(folder) not in (first, changed)
+    assert cache.digest(tmp_path / "none") == manifest.MISSING
+
+
+def test_hash_cache_spares_reading_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(b"abc")
+    cache = HashCache(tmp_path / "hashes.cache")
+    digest = cache.digest(file)
+    cache.save()
+    reopened = HashCache(tmp_path / "hashes.cache")
+    monkeypatch.setattr(manifest.hashlib, "file_digest", None)
+    assert reopened.digest(file) == digest
+    file.write_bytes(b"abcd")
+    with pytest.raises(TypeError):
+        reopened.digest(file)
+
+
+def test_damaged_hash_cache_starts_empty(tmp_path: Path) -> None:
+    (tmp_path / "hashes.cache").write_text("{")
+    (tmp_path / "a").write_bytes(b"abc")
+    assert HashCache(tmp_path / "hashes.cache").digest(tmp_path / "a") != manifest.MISSING
+
+
+def test_code_version_follows_imports_and_leaves_out_config_values() -> None:
+    crop = manifest.code_version("stages.crop")
+    assert {"stages.crop", "stages.files", "tracker.cropping", "tracker.detectors.finder"} <= set(crop)
+    assert not {"tracker.config", "tracker.settings", "stages.logs", "stages.frames", "tracker.solver"} & set(crop)
+    assert set(manifest.code_version("stages.frames")).isdisjoint({"tracker.cropping", "tracker.detectors.facemesh"})
+
+
+def test_code_version_changes_with_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "tracker" / "deep").mkdir(parents=True)
+    (tmp_path / "stages" / "a.py").write_text("def run():\n    from tracker.deep import inner\n")
+    (tmp_path / "tracker" / "deep" / "__init__.py").write_text("")
+    inner = tmp_path / "tracker" / "deep" / "inner.py"
+    inner.write_text("from . import other\n")
+    (tmp_path / "tracker" / "deep" / "other.py").write_text("x = 1\n")
+    monkeypatch.setattr(manifest, "ROOT", tmp_path)
+    manifest._source.cache_clear()
+    before = manifest.code_version("stages.a")
+    assert list(before) == ["stages.a", "tracker.deep", "tracker.deep.inner", "tracker.deep.other"]
+    (tmp_path / "tracker" / "deep" / "other.py").write_text("x = 2\n")
+    manifest._source.cache_clear()
+    after = manifest.code_version("stages.a")
+    assert [name for name in before if before[name] != after[name]] == ["tracker.deep.other"]

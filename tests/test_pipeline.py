@@ -1,0 +1,182 @@
+"""The runner: order, skipping, resuming, setting aside; on stages made for the test."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages import files, manifest, pipeline
+from stages.context import StageContext
+from stages.subject import Subject
+from tracker.config import Config
+from tracker.errors import InputError, SubjectError
+
+
+@dataclass
+class FakeStage:
+    """Writes one file a frame, each made from the input and the frame rate."""
+
+    NAME: str
+    source: str
+    target: str
+    RESUMES: bool = False
+    fail_at: int | None = None
+    runs: list[bool] = field(default_factory=list)
+    wrote: list[str] = field(default_factory=list)
+
+    def config_part(self, config: Config) -> dict[str, Any]:
+        return {"fps": config.fps} if self.NAME == "frames" else {"crop": {"bbox_scale": config.bbox_scale}}
+
+    def inputs(self, subject: Subject, config: Config) -> list[Path]:
+        return [subject.input_dir / self.source]
+
+    def outputs(self, subject: Subject, config: Config) -> list[Path]:
+        return [subject.input_dir / self.target]
+
+    def run(self, subject: Subject, config: Config, context: StageContext) -> None:
+        self.runs.append(context.resume)
+        for i in context.progress(range(3), 3):
+            path = subject.input_dir / self.target / f"{i}.txt"
+            if path.exists():
+                continue
+            if self.fail_at == i:
+                path.with_name(f"{i}.txt.tmp").write_text("half")
+                raise SubjectError("killed")
+            files.write_text(path, f"{self.NAME} {i} {config.fps}")
+            self.wrote.append(path.name)
+        context.notes["frames"] = 3
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeStage]:
+    made = {"frames": FakeStage("frames", "video.txt", "source"), "crop": FakeStage("crop", "source", "images")}
+    monkeypatch.setattr(pipeline, "load_stage", lambda name: made[name])
+    return made
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> Subject:
+    made = Subject(tmp_path / "in", tmp_path / "out")
+    files.write_text(made.input_dir / "video.txt", "video")
+    return made
+
+
+def _run(subject: Subject, force: bool = False, **config: Any) -> None:
+    pipeline.run_stages(subject, Config(actor="x", **config), ("frames", "crop"), "cpu", force)
+
+
+def _plan(subject: Subject, force: bool = False, **config: Any) -> list[tuple[str, bool, str]]:
+    return pipeline.plan(subject, Config(actor="x", **config), ("frames", "crop"), force)
+
+
+def test_second_run_does_nothing(subject: Subject, stages: dict[str, FakeStage]) -> None:
+    assert [(step[0], step[2]) for step in _plan(subject)] == [("frames", "never run"), ("crop", "never run")]
+    assert not subject.output_dir.exists()
+    _run(subject)
+    _run(subject)
+    assert [len(stage.runs) for stage in stages.values()] == [1, 1]
+    assert _plan(subject) == [("frames", False, "up to date"), ("crop", False, "up to date")]
+    written = manifest.read(subject.manifest_path("crop"))
+    assert written is not None
+    assert written.complete
+    assert written.notes == {"frames": 3}
+
+
+def test_changed_config_runs_what_depends_on_it(subject: Subject, stages: dict[str, FakeStage]) -> None:
+    _run(subject)
+    assert _plan(subject, bbox_scale=3)[1] == ("crop", True, "config changed: crop.bbox_scale")
+    steps = _plan(subject, fps=30)
+    assert steps[0] == ("frames", True, "config changed: fps")
+    assert steps[1][1]
+    assert steps[1][2].startswith("depends on frames")
+    _run(subject, fps=30)
+    assert [len(stage.runs) for stage in stages.values()] == [2, 2]
+    assert (subject.source_dir / "0.txt").read_text() == "frames 0 30.0"
+
+
+def test_changed_input_and_output_and_force(subject: Subject, stages: dict[str, FakeStage]) -> None:
+    _run(subject)
+    (subject.images_dir / "1.txt").unlink()
+    assert _plan(subject)[1] == ("crop", True, "output changed: images")
+    _run(subject)
+    assert len(list(subject.images_dir.iterdir())) == 3
+    (subject.input_dir / "video.txt").write_text("other")
+    assert _plan(subject)[0] == ("frames", True, "input changed: video.txt")
+    assert [step[2] for step in _plan(subject, force=True)] == ["forced", "forced"]
+
+
+def test_stale_outputs_of_a_longer_clip_are_removed(subject: Subject, stages: dict[str, FakeStage]) -> None:
+    _run(subject)
+    (subject.images_dir / "99.txt").write_text("from an earlier, longer clip")
+    _run(subject)
+    assert sorted(path.name for path in subject.images_dir.iterdir()) == ["0.txt", "1.txt", "2.txt"]
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_interrupted_stage_resumes_or_starts_afresh(
+    subject: Subject, stages: dict[str, FakeStage], resumes: bool
+) -> None:
+    crop = stages["crop"]
+    crop.RESUMES, crop.fail_at = resumes, 1
+    with pytest.raises(SubjectError):
+        _run(subject)
+    assert _plan(subject)[1] == ("crop", True, "interrupted")
+    crop.fail_at = None
+    _run(subject)
+    assert crop.runs == [False, resumes]
+    assert crop.wrote == (["0.txt", "1.txt", "2.txt"] if resumes else ["0.txt", "0.txt", "1.txt", "2.txt"])
+    assert sorted(path.name for path in subject.images_dir.iterdir()) == ["0.txt", "1.txt", "2.txt"]
+    assert len(stages["frames"].runs) == 1
+
+
+def test_interrupted_stage_with_another_config_starts_afresh(subject: Subject, stages: dict[str, FakeStage]) -> None:
+    crop = stages["crop"]
+    crop.RESUMES, crop.fail_at = True, 1
+    with pytest.raises(SubjectError):
+        _run(subject)
+    crop.fail_at = None
+    _run(subject, bbox_scale=3)
+    assert crop.runs == [False, False]
+
+
+def test_what_this_project_did_not_make_is_kept(subject: Subject, stages: dict[str, FakeStage]) -> None:
+    for attempt, kept in ((1, "images.old"), (2, "images.old2")):
+        files.write_text(subject.images_dir / "mine.txt", f"precious {attempt}")
+        _run(subject)
+        assert (subject.input_dir / kept / "mine.txt").read_text() == f"precious {attempt}"
+        assert not (subject.images_dir / "mine.txt").exists()
+        files.remove(subject.manifest_path("crop"))
+        files.remove(subject.images_dir)
+
+
+def test_missing_input_names_the_stages_before(subject: Subject, stages: dict[str, FakeStage]) -> None:
+    with pytest.raises(InputError, match=r"crop: source is missing; run the stages before it first \(frames\)"):
+        pipeline.run_stages(subject, Config(actor="x"), ("crop",), "cpu", False)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ((None, None, None), pipeline.STAGES),
+        (("crop, frames", None, None), ("frames", "crop")),
+        ((None, "tracking", None), ("tracking", "review")),
+        ((None, None, "crop"), ("frames", "crop")),
+        ((None, "crop", "landmarks"), ("crop", "landmarks")),
+    ],
+)
+def test_stage_selection(chosen: tuple[str | None, str | None, str | None], expected: tuple[str, ...]) -> None:
+    assert pipeline.select_stages(*chosen) == expected
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (("crops", None, None), "unknown stage 'crops'; the stages are frames, crop"),
+        (("crop", "crop", None), "--stages cannot be combined"),
+        ((None, "review", "crop"), "--from review comes after --until crop"),
+    ],
+)
+def test_bad_stage_selection(chosen: tuple[str | None, str | None, str | None], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pipeline.select_stages(*chosen)
