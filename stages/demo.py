@@ -28,7 +28,7 @@ from tracker.demo.portrait import Portrait, unwrap
 from tracker.demo.scene import Scene, make_scene
 from tracker.demo.score import Estimate, relative_rotation_degrees, score_frame
 from tracker.demo.spec import DemoSpec
-from tracker.demo.texels import Texels
+from tracker.texels import Texels
 from tracker.demo.truth import Truth, load_truth, truth_of
 from tracker.detectors.facemesh import FaceMesh
 from tracker.errors import InputError, TrackerError

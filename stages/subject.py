@@ -186,6 +186,16 @@ class Subject:
         return self.output_dir / "video.mp4"
 
     @property
+    def review_record_path(self) -> Path:
+        """Figures of the review frames, see `stages.review`."""
+        return self.output_dir / "review.json"
+
+    @property
+    def review_progress_path(self) -> Path:
+        """The same, a line a frame, while the review runs."""
+        return self.output_dir / "review.partial.jsonl"
+
+    @property
     def config_path(self) -> Path:
         """The resolved config."""
         return self.output_dir / "config.yml"

@@ -7,7 +7,7 @@ from scipy import ndimage, sparse
 from scipy.sparse.csgraph import connected_components
 
 from tracker.demo.portrait import Unwrapped
-from tracker.demo.texels import Texels
+from tracker.texels import Texels
 from tracker.head.model import LEFT_EYE, RIGHT_EYE, HeadModel, embed
 
 # Radii of iris and pupil, metres (Forrester et al., The Eye, 2016: iris 11.5 to 12 mm across; pupil in room light).

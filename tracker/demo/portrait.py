@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from tracker.camera import Intrinsics, to_cv2_pixels
-from tracker.demo.texels import Texels
+from tracker.texels import Texels
 from tracker.head.model import HeadModel, embed
 from tracker.landmark_lines import FACE_OVAL
 from tracker.rasterizer import rasterize, visible_points

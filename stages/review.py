@@ -1,0 +1,187 @@
+"""Stage review: a picture a tracked frame that shows how well the track explains it, and videos that join them.
+
+Writes video/%05d.jpg, video.mp4, video.avi and review.json: `psnr_db`, of the colour overlay inside the face, one
+number a frame (null where no face is seen), and `psnr_db_median`. A killed run goes on with the frames that are missing.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from loguru import logger
+
+from stages import files
+from stages.encode import encode_pictures
+from stages.pipeline import StageContext
+from stages.subject import Subject
+from tracker.config import Config
+from tracker.errors import InputError
+from tracker.frame_file import extrinsics, head_params, load_frame
+from tracker.head.model import HeadModel
+from tracker.head_choice import head_name, load_head_model, model_files
+from tracker.render import View
+from tracker.review_frame import ReviewHead, ReviewInput, compose, review_head
+
+NAME = "review"
+RESUMES = True
+
+# Drawing runs in numba and OpenCV, which release the interpreter lock: a second thread pays, a third waits for cores.
+_THREADS = 2
+
+
+def config_part(config: Config) -> dict[str, Any]:
+    """How the videos are coded, and how checkpoints are read."""
+    return {
+        "head": head_name(config),
+        "num_shape_params": config.num_shape_params,
+        "num_exp_params": config.num_exp_params,
+        "begin_frames": config.begin_frames,
+        "end_frames": config.end_frames,
+        "fps": config.fps,
+        "review": config.review.model_dump(),
+    }
+
+
+def inputs(subject: Subject, config: Config) -> list[Path]:
+    """Checkpoints, pictures, landmarks, appearance and the head model's files."""
+    return [
+        subject.checkpoint_dir,
+        subject.explained_dir,
+        subject.appearance_path,
+        subject.kpt_dir,
+        subject.kpt_dense_dir,
+        *model_files(config),
+    ]
+
+
+def outputs(subject: Subject, config: Config) -> list[Path]:
+    """Review frames, videos, figures."""
+    return [
+        subject.review_record_path,
+        subject.review_progress_path,
+        subject.video_mp4_path,
+        subject.video_avi_path,
+        subject.video_dir,
+    ]
+
+
+def run(subject: Subject, config: Config, context: StageContext) -> None:
+    """Draws all frames, then joins them.
+
+    Raises:
+        InputError: a checkpoint, picture or the appearance is missing or damaged.
+        SubjectError: ffmpeg failed.
+    """
+    indices = subject.frame_indices()
+    done = _finished(subject) if context.resume else {}
+    waiting = [index for index in indices if index not in done]
+    if waiting:
+        painter = _painter(subject, config)
+        for index, psnr in context.progress(_draw_all(painter, waiting), len(waiting)):
+            done[index] = psnr
+            with subject.review_progress_path.open("a") as file:
+                file.write(json.dumps([index, psnr]) + "\n")
+    with context.scalars() as scalars:
+        for index in indices:
+            if (psnr := done[index]) is not None:
+                scalars.add_scalar("review/psnr_db", psnr, index)
+    pattern = subject.video_dir / "%05d.jpg"
+    encode_pictures(pattern, config.fps, subject.video_mp4_path, subject.video_avi_path, config.review.crf)
+    known = [value for value in done.values() if value is not None]
+    median = round(float(np.median(known)), 3) if known else None
+    files.write_json(subject.review_record_path, {"psnr_db_median": median, "psnr_db": [done[i] for i in indices]})
+    subject.review_progress_path.unlink(missing_ok=True)
+    context.notes.update({"frames": len(indices), "psnr_db_median": median})
+    quality = "no face seen" if median is None else f"overlay {median:.1f} dB in the median"
+    logger.info(f"review: {subject.video_mp4_path}, {quality}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Painter:
+    """Draws one frame and writes it; used by several threads."""
+
+    subject: Subject
+    model: HeadModel
+    head: ReviewHead
+    jpeg_quality: int
+
+    def draw(self, index: int) -> tuple[int, float | None]:
+        """Writes video/<index>.jpg; returns the index and the overlay's PSNR, None where no face is seen."""
+        drawn = compose(self.head, self.shown(index))
+        files.write_image(self.subject.review_path(index), drawn.picture, self.jpeg_quality)
+        return index, round(drawn.psnr_db, 3) if math.isfinite(drawn.psnr_db) else None
+
+    def shown(self, index: int) -> ReviewInput:
+        """What the review frame of a checkpoint shows."""
+        subject = self.subject
+        frame = load_frame(subject.checkpoint_path(index))
+        track = frame["track"]
+        R, t, intrinsics = extrinsics(frame)
+        image = files.read_image(subject.explained_path(index))
+        dense, sparse = subject.load_kpt_dense(index), subject.load_kpt(index)
+        return ReviewInput(
+            index=index,
+            image=image,
+            vertices_head_m=self.model.vertices(head_params(frame, self.model)).numpy(),
+            view=View(R, t, intrinsics, (image.shape[0], image.shape[1])),
+            sh=np.asarray(frame["flame"]["sh"])[0],
+            status=str(track["status"]),
+            reprojection_px=float(track["reprojection_px"]),
+            photometric_l1=float(track["photometric_l1"]),
+            fitted478_px=np.asarray(track["landmarks478"], np.float64),
+            detected478_px=dense if dense.any() else None,
+            detected68_px=sparse if sparse.any() else None,
+        )
+
+
+def _painter(subject: Subject, config: Config) -> _Painter:
+    model = load_head_model(config)
+    albedo, valid = _appearance(subject.appearance_path)
+    return _Painter(subject, model, review_head(model, albedo, valid), config.review.jpeg_quality)
+
+
+def _appearance(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Albedo (T, T, 3) and validity (T, T), float32."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            albedo, valid = archive["albedo"].astype(np.float32), archive["valid"].astype(np.float32)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: missing; run the stage calibration first") from error
+    except (KeyError, ValueError, OSError, BadZipFile) as error:
+        raise InputError(f"{path}: damaged ({error}); run the stage calibration again with --force") from error
+    if albedo.ndim != 3 or albedo.shape != (*valid.shape, 3):
+        raise InputError(f"{path}: albedo {albedo.shape} and valid {valid.shape} do not fit; run calibration again")
+    return albedo, valid
+
+
+def _finished(subject: Subject) -> dict[int, float | None]:
+    """Frames that an interrupted run finished, with their PSNR: those noted whose picture is there."""
+    if not subject.review_progress_path.exists():
+        return {}
+    done: dict[int, float | None] = {}
+    for line in subject.review_progress_path.read_text().splitlines():
+        try:
+            index, psnr = json.loads(line)
+        except ValueError:
+            break  # the line that the kill cut short
+        if subject.review_path(index).exists():
+            done[index] = psnr
+    return done
+
+
+def _draw_all(painter: _Painter, indices: list[int]) -> Iterator[tuple[int, float | None]]:
+    """Draws frames on several threads, yields them in order; only a few wait at a time."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting: list[Future[tuple[int, float | None]]] = []
+        for index in indices:
+            waiting.append(pool.submit(painter.draw, index))
+            if len(waiting) > 2 * _THREADS:
+                yield waiting.pop(0).result()
+        while waiting:
+            yield waiting.pop(0).result()
