@@ -6,6 +6,7 @@ import numpy as np
 
 from tracker.head.build import ears, eyes, mouth
 from tracker.head.build.canonical import coarse_face
+from tracker.head.build.fair import SoftTargets, fair
 from tracker.head.build.mesh import boundary_loops, mirror_map, vertex_normals
 from tracker.head.build.surface import FACEMESH_COUNT, OuterSkin, outer_skin
 
@@ -48,7 +49,7 @@ class _Assembly:
 def build_mesh() -> HeadMesh:
     """The mean head's mesh."""
     coarse, coarse_triangles = coarse_face()
-    skin = outer_skin(eyes.fit_lids(coarse), coarse_triangles)
+    skin = outer_skin(eyes.fit_lids(coarse, coarse_triangles), coarse_triangles)
     skin, loops = _clean(skin)
     parts = _Assembly(skin.vertices, skin.triangles)
     parts.groups.update(loops)
@@ -113,10 +114,24 @@ def _add_ears(parts: _Assembly, skin: OuterSkin) -> None:
         triangles = triangles[:, ::-1]
     parts.add("left_ear", vertices, triangles, left)
     parts.add("right_ear", vertices * [-1, 1, 1], triangles[:, ::-1], right)
+    _blend_ear_roots(parts, skin.ear_rings, len(left))
+
+
+def _blend_ear_roots(parts: _Assembly, rings: tuple[np.ndarray, np.ndarray], ring_size: int) -> None:
+    """Fairs the strip between head and ear, so that the ear grows out of the head without a crease."""
+    free = np.zeros(len(parts.vertices), bool)
+    for name in ("left_ear", "right_ear"):
+        free[parts.groups[name][:ring_size]] = True
+    for ring in rings:
+        free[ring] = True
+    nowhere = SoftTargets(parts.vertices, np.zeros(len(parts.vertices)))
+    parts.vertices = fair(parts.vertices, parts.triangles, ~free, nowhere, iterations=2)
 
 
 def _add_neck_cap(parts: _Assembly, rim: np.ndarray) -> None:
     edge = parts.vertices[rim]
     middle = edge.mean(0) * [0, 1, 1]
-    rings = [middle + share * (edge - middle) for share in (0.72, 0.4)]
+    # The first two rings round the rim off.
+    rings = [middle + share * (edge - middle) - [0, drop, 0] for share, drop in ((0.98, 1.6), (0.93, 2.6), (0.7, 2.8), (0.38, 2.8))]
+    middle = middle - [0, 2.8, 0]
     parts.add("neck_cap", np.concatenate([*rings, middle[None]]), eyes.closing_rings(len(rim), len(rings)), rim)

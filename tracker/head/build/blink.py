@@ -80,4 +80,5 @@ def _move_socket(out: np.ndarray, mesh: HeadMesh, name: str, centre: np.ndarray)
     closed = mesh.vertices[loop] + out[loop] - centre
     closed *= CLOSED_INNER_MM / np.linalg.norm(closed, axis=1, keepdims=True)
     out[rings[0]] = centre + closed - mesh.vertices[rings[0]]
-    out[rings[1]] = 0.5 * out[loop]
+    out[rings[1]] = out[rings[0]]
+    out[rings[2]] = 0.5 * out[loop]

@@ -12,6 +12,7 @@ from tracker.head.build.canonical import (
     RIGHT_UPPER_LID,
     smoothstep,
 )
+from tracker.head.build.fair import fair_values
 
 EYEBALL_RADIUS_MM = 12.0
 EYE_CENTRE_MM = np.array([EYE_X_MM, 26.0, 26.2])  # left eye
@@ -25,7 +26,9 @@ LID_INNER_MM = 12.35
 # How far the lids of the canonical face open further: its slit is 6.4 mm high, a relaxed eye's about 9.5 mm.
 _LID_RAISE_MM = 1.3
 _LID_LOWER_MM = 1.5
-_LID_RANGE_MM = 6.0
+_LID_RANGE_MM = 15.0
+_OUTER_CORNER_SHIFT_MM = 1.4
+_CORNER_PULL = 0.35
 
 # Polar angles (degrees from the gaze axis) of the rings of vertices; pupil's and iris's edges are exact.
 _IRIS_DEG = np.degrees(np.arcsin(IRIS_RADIUS_MM / EYEBALL_RADIUS_MM))
@@ -81,32 +84,37 @@ def strip_between_poles(rings: int, count: int) -> np.ndarray:
     return np.array(out)
 
 
-def fit_lids(coarse: np.ndarray) -> np.ndarray:
+def fit_lids(coarse: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Opens the lids to a relaxed eye and lays them around the eyeball: (468, 3) to (468, 3) mm."""
-    out = coarse.copy()
+    target = coarse.copy()
+    on_lids = np.zeros(len(coarse), bool)
     for upper, lower, side in ((LEFT_UPPER_LID, LEFT_LOWER_LID, 1), (RIGHT_UPPER_LID, RIGHT_LOWER_LID, -1)):
-        centre = EYE_CENTRE_MM * [side, 1, 1]
         ring = list(upper[:-1]) + list(lower[::-1][:-1])
-        target = coarse[ring].copy()
-        along = np.linspace(0, np.pi, len(upper))
-        opening = np.concatenate([_LID_RAISE_MM * np.sin(along)[:-1], -_LID_LOWER_MM * np.sin(along[::-1])[:-1]])
-        target[:, 1] += opening
-        arm = target - centre
-        radius = np.linalg.norm(arm, axis=1, keepdims=True)
-        # The canthi lie off the sphere (caruncle, outer commissure): pulled only part of the way.
-        pull = np.abs(opening)[:, None] / np.abs(opening).max()
-        pull = np.maximum(0.55, smoothstep(pull / 0.5))
-        target = centre + arm / radius * (radius + pull * (LID_OUTER_MM - radius))
-        moves = target - coarse[ring]
-        near = np.linalg.norm(coarse[:, None] - coarse[ring][None], axis=2)
-        closeness = np.exp(-((near / 3.5) ** 2)) + 1e-12
-        fade = np.exp(-((near.min(1) / _LID_RANGE_MM) ** 2))[:, None]
-        out += fade * (closeness @ moves) / closeness.sum(1, keepdims=True)
-        out[ring] = target
-    return out
+        target[ring] = _lid_targets(coarse[ring], len(upper), side)
+        on_lids[ring] = True
+    distance = np.linalg.norm(coarse[:, None] - coarse[on_lids][None], axis=2).min(1)
+    fixed = on_lids | (distance > _LID_RANGE_MM)
+    moves = fair_values(coarse, triangles, fixed, target - coarse)
+    return coarse + moves
 
 
-def keep_off_eyeballs(vertices: np.ndarray, clearance_mm: float = LID_OUTER_MM - EYEBALL_RADIUS_MM) -> np.ndarray:
+def _lid_targets(ring: np.ndarray, upper_count: int, side: int) -> np.ndarray:
+    """Where the lid edge goes: wider open, the outer corner further out, around the eyeball at `LID_OUTER_MM`."""
+    along = np.linspace(0, np.pi, upper_count)
+    opening = np.concatenate([_LID_RAISE_MM * np.sin(along)[:-1], -_LID_LOWER_MM * np.sin(along[::-1])[:-1]])
+    target = ring.copy()
+    target[:, 1] += opening
+    outwards = smoothstep((side * target[:, 0] - EYE_X_MM) / 11.0)
+    target[:, 0] += side * _OUTER_CORNER_SHIFT_MM * outwards
+    centre = EYE_CENTRE_MM * [side, 1, 1]
+    arm = target - centre
+    radius = np.linalg.norm(arm, axis=1, keepdims=True)
+    # The canthi lie off the sphere (caruncle, outer commissure): pulled only part of the way.
+    pull = np.maximum(_CORNER_PULL, smoothstep(np.abs(opening)[:, None] / np.abs(opening).max() / 0.5))
+    return centre + arm / radius * (radius + pull * (LID_OUTER_MM - radius))
+
+
+def keep_off_eyeballs(vertices: np.ndarray, clearance_mm: float = 0.9) -> np.ndarray:
     """Pushes skin that came nearer than `clearance_mm` to an eyeball radially outwards."""
     out = vertices.copy()
     for side in (1, -1):
@@ -134,7 +142,7 @@ def socket(loop: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     polar = np.arccos(arm[:, 2] / radius)
     longitude = np.arctan2(arm[:, 1], arm[:, 0])
     rings = []
-    for share, at_radius in ((0.0, LID_INNER_MM), (0.1, 12.4), (0.3, 12.5), (0.55, 12.5), (0.8, 12.5)):
+    for share, at_radius in ((0.0, LID_INNER_MM), (0.012, LID_INNER_MM), (0.1, 12.4), (0.3, 12.5), (0.55, 12.5), (0.8, 12.5)):
         angle = polar + share * (np.pi - polar)
         unit = np.stack([np.sin(angle) * np.cos(longitude), np.sin(angle) * np.sin(longitude), np.cos(angle)], 1)
         rings.append(centre + at_radius * unit)

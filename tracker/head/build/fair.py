@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from tracker.head.build.mesh import cotangent_laplacian
+from tracker.head.build.mesh import adjacency, cotangent_laplacian, vertex_normals
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,20 @@ def fair(
     return out
 
 
+def fair_values(vertices: np.ndarray, triangles: np.ndarray, fixed: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The smoothest values (V, K) over a surface that keep those of the `fixed` vertices."""
+    laplacian, areas = cotangent_laplacian(vertices, triangles)
+    energy = (laplacian @ sparse.diags(1 / areas) @ laplacian).tocsr()
+    out = values.copy()
+    free = ~fixed
+    out[free] = splu(energy[free][:, free].tocsc()).solve(-energy[free][:, fixed] @ values[fixed])
+    return out
+
+
 def smooth_tangentially(
     vertices: np.ndarray, triangles: np.ndarray, movable: np.ndarray, rounds: int, step: float = 0.5
 ) -> np.ndarray:
     """Evens out triangles: moves vertices towards their neighbours' mean, within the tangent plane."""
-    from tracker.head.build.mesh import adjacency, vertex_normals
-
     out = vertices.copy()
     neighbours = adjacency(triangles, len(vertices))
     degree = np.maximum(np.asarray(neighbours.sum(1)), 1)

@@ -53,13 +53,13 @@ class SkinFields:
         out[self.outer] = solution
         return out
 
-    def between(self, zero: np.ndarray, one: np.ndarray) -> np.ndarray:
-        """A field in [0, 1] that is 0 at ids `zero`, 1 at `one` and bends little between them: (V,)."""
+    def through(self, values: dict[int, float]) -> np.ndarray:
+        """A field within [0, 1] that takes the given values at the given vertices and bends little between: (V,)."""
+        ids = self.index[np.array(list(values))]
         fixed = np.zeros(len(self.outer), bool)
+        fixed[ids] = True
         value = np.zeros(len(self.outer))
-        fixed[self.index[zero]] = True
-        fixed[self.index[one]] = True
-        value[self.index[one]] = 1.0
+        value[ids] = list(values.values())
         free = ~fixed
         system = self.bending[free][:, free]
         value[free] = splu(system.tocsc()).solve(-self.bending[free][:, fixed] @ value[fixed])

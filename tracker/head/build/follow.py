@@ -7,7 +7,7 @@ from tracker.head.build.assemble import HeadMesh
 
 # Share of the lip edge's motion in each ring of the mouth bag, from the edge inwards.
 _BAG_SHARE = (1.0, 0.95, 0.75, 0.5, 0.25, 0.1, 0.0)
-_SOCKET_SHARE = (1.0, 0.7, 0.35, 0.1, 0.0)
+_SOCKET_SHARE = (1.0, 1.0, 0.7, 0.35, 0.1, 0.0)
 
 
 def follow_openings(mesh: HeadMesh, field: np.ndarray, bag_share: tuple[float, ...] = _BAG_SHARE) -> np.ndarray:

@@ -31,6 +31,17 @@ def boundary_loops(triangles: np.ndarray) -> list[list[int]]:
     return sorted(loops, key=len, reverse=True)
 
 
+def in_polygon(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """Which of (N, 2) points lie inside a polygon (M, 2), by the parity of crossings."""
+    x, y = points[:, :1], points[:, 1:]
+    x0, y0 = polygon.T
+    x1, y1 = np.roll(polygon, -1, axis=0).T
+    spans = (y0 > y) != (y1 > y)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
+    return (spans & (x < crossing)).sum(1) % 2 == 1
+
+
 def mirror_map(vertices: np.ndarray, tolerance: float = 1e-3) -> np.ndarray:
     """For each vertex the id of its mirror image across x = 0.
 

@@ -63,15 +63,15 @@ def teeth(loop: np.ndarray, upper: bool) -> tuple[np.ndarray, np.ndarray]:
         loop: (N, 3) mm, the inner lip edge.
         upper: the upper or the lower row.
     """
-    half_breadth = np.abs(loop[:, 0]).max() * 0.9
-    front_z = loop[:, 2].max() - (7.0 if upper else 8.5)
+    half_breadth = np.abs(loop[:, 0]).max() * 0.82
+    front_z = loop[:, 2].max() - (6.5 if upper else 8.0)
     y0 = loop[:, 1].mean()
     edge, gum = (y0 - 0.8, y0 + 8.5) if upper else (y0 - 1.2, y0 - 9.0)
     x = np.linspace(-1, 1, TEETH_COLUMNS)
-    arch = np.abs(x) ** 2.4
+    arch = np.abs(x) ** 2.2
     corners = []
     for y, depth in ((gum, 0.6), (edge, 0.0), (edge, 2.6), (gum, 3.4)):
-        corners.append(np.stack([x * half_breadth * (1 - depth / 40), np.full_like(x, y), front_z - depth - 17 * arch], 1))
+        corners.append(np.stack([x * half_breadth * (1 - depth / 40), np.full_like(x, y), front_z - depth - 20 * arch], 1))
     vertices = np.stack(corners, 1).reshape(-1, 3)
     triangles = []
     for column in range(TEETH_COLUMNS - 1):

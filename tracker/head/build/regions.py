@@ -6,18 +6,9 @@ from scipy.spatial import cKDTree
 from tracker.head.build import eyes
 from tracker.head.build.assemble import HeadMesh
 from tracker.head.build.canonical import LEFT_LOWER_LID, LEFT_UPPER_LID, RIGHT_LOWER_LID, RIGHT_UPPER_LID
+from tracker.head.build.mesh import in_polygon
 
-_OVAL = (
-    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152),
-    *(148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
-)
-_OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 146, 91, 181, 84, 17, 314, 405, 321, 375)
-_LIPS = (
-    *_OUTER_LIPS,
-    *(76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306, 77, 90, 180, 85, 16, 315, 404, 320, 307),
-    *(62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292, 96, 89, 179, 86, 15, 316, 403, 319, 325),
-    *(78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 95, 88, 178, 87, 14, 317, 402, 318, 324),
-)
+_OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
 _NOSE = (
     *(1, 2, 3, 4, 5, 6, 19, 20, 44, 45, 48, 49, 51, 59, 60, 64, 75, 79, 94, 97, 98, 99, 102, 115, 122, 125, 129, 131, 134, 141),
     *(166, 168, 174, 193, 195, 196, 197, 198, 209, 217, 218, 219, 220, 235, 236, 237, 238, 239, 240, 241, 242),
@@ -43,7 +34,7 @@ def build_regions(mesh: HeadMesh) -> dict[str, np.ndarray]:
         "neck": np.concatenate([neck, groups["neck_cap"]]),
         "scalp": np.setdiff1d(skull, neck),
         "nose": _near(vertices, face, _NOSE),
-        "lips": _near(vertices, face, _LIPS),
+        "lips": _inside_outline(vertices, face, _OUTER_LIPS),
         "forehead": _near(vertices, face, _FOREHEAD),
         "left_ear": groups["left_ear"],
         "right_ear": groups["right_ear"],
@@ -66,6 +57,14 @@ def _below_head(points: np.ndarray) -> np.ndarray:
     """Skull vertices under the line from the nape's hairline over the mastoid and the jaw's angle to the throat."""
     line = np.interp(points[:, 2], [-110, -60, -25, 10, 45], [-62, -50, -62, -88, -95])
     return points[:, 1] < line
+
+
+def _inside_outline(vertices: np.ndarray, face: np.ndarray, outline: tuple[int, ...]) -> np.ndarray:
+    """Face vertices that lie within a closed line of FaceMesh points seen from the front, or on it."""
+    polygon = vertices[list(outline), :2]
+    arm = polygon - polygon.mean(0)
+    grown = polygon + 0.15 * arm / np.linalg.norm(arm, axis=1, keepdims=True)
+    return face[in_polygon(vertices[face, :2], grown)]
 
 
 def _near(vertices: np.ndarray, face: np.ndarray, facemesh_ids: tuple[int, ...]) -> np.ndarray:

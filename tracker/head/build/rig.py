@@ -19,17 +19,17 @@ JAW_MM = np.array([0.0, 3.0, -30.0])
 _NAPE, _THROAT = (-45.0, -98.0), (-102.0, 12.0)
 _NECK_BLEND_MM = 80.0
 
-# FaceMesh points that are carried by the jawbone: lower lip, chin, jaw line up to its angle.
-_JAW_POINTS = (
-    *(14, 87, 178, 317, 402, 15, 16, 17, 86, 85, 84, 316, 315, 314, 179, 180, 181, 403, 404, 405, 18, 83, 313, 200, 199, 175),
-    *(152, 148, 176, 149, 150, 377, 400, 378, 379, 201, 421, 208, 428, 171, 396, 140, 369, 170, 395, 32, 262, 194, 418),
-    *(204, 424, 211, 431, 182, 406, 106, 335),
-)
+# FaceMesh points on the subject's right that the jawbone carries: chin and jaw line.
+_JAW_POINTS = (18, 83, 182, 106, 200, 201, 199, 208, 175, 171, 152, 148, 176, 149, 150, 140, 170, 32, 194, 204, 211)
+# Points that it does not move: base of the nose, cheekbones, eyes, brow.
 _STILL_POINTS = (
-    *(13, 82, 81, 80, 312, 311, 310, 0, 11, 12, 37, 267, 39, 269, 40, 270, 72, 302, 73, 303, 74, 304, 38, 268, 41, 271, 42, 272),
-    *(164, 167, 393, 165, 391, 92, 322, 2, 97, 326, 98, 327, 1, 4, 129, 358, 203, 423, 206, 426),
-    *(36, 266, 205, 425, 50, 280, 117, 346, 123, 352, 116, 345, 227, 447, 234, 454, 127, 356, 10, 9, 33, 263, 133, 362),
+    *(164, 167, 165, 2, 97, 98, 1, 4, 129, 203, 36, 205, 50, 117, 123, 116, 227, 234, 127, 10, 9, 33, 133, 92),
 )
+# Shares along the lips from the corner to the middle: an opening mouth is oval, its corners move half-way.
+_LOWER_SHARES = (0.45, 0.62, 0.77, 0.90, 0.98, 1.0)
+_UPPER_SHARES = (0.45, 0.30, 0.16, 0.06, 0.01, 0.0)
+_LOWER_RINGS = ((61, 146, 91, 181, 84, 17), (76, 77, 90, 180, 85, 16), (62, 96, 89, 179, 86, 15), (78, 95, 88, 178, 87, 14))
+_UPPER_RINGS = ((61, 185, 40, 39, 37, 0), (76, 184, 74, 73, 72, 11), (62, 183, 42, 41, 38, 12), (78, 191, 80, 81, 82, 13))
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,16 @@ def jaw_weights(mesh: HeadMesh, fields: SkinFields) -> np.ndarray:
     """Share of the jaw joint, (V,): 1 on chin and lower lip, 0 on the upper lip, smooth over cheek and throat."""
     vertices = mesh.vertices
     skull = mesh.groups["skull"]
-    distance_below = -100.0 - vertices[skull, 1]
-    still_skull = skull[(vertices[skull, 1] > -20) | (distance_below > 14) | (vertices[skull, 2] < -55)]
-    still = np.concatenate([still_skull, mesh.groups["left_ear"], mesh.groups["right_ear"], mesh.groups["neck_cap"], _STILL_POINTS])
-    weight = fields.between(np.unique(still), np.array(_JAW_POINTS))
+    # The throat gives way well down the neck, or the chin would press into it.
+    still_skull = skull[(vertices[skull, 1] > -18) | (vertices[skull, 1] < -140) | (vertices[skull, 2] < -52)]
+    still_parts = [still_skull, mesh.groups["left_ear"], mesh.groups["right_ear"], mesh.groups["neck_cap"]]
+    values = dict.fromkeys(np.concatenate(still_parts).tolist(), 0.0)
+    right = dict.fromkeys(_STILL_POINTS, 0.0) | dict.fromkeys(_JAW_POINTS, 1.0)
+    for rings, shares in ((_LOWER_RINGS, _LOWER_SHARES), (_UPPER_RINGS, _UPPER_SHARES)):
+        for ring in rings:
+            right |= dict(zip(ring, shares, strict=True))
+    values |= right | {int(mesh.mirror[point]): share for point, share in right.items()}
+    weight = fields.through(values)
     weight = follow_openings(mesh, weight[:, None], (1.0,) * 7)[:, 0]
     loop = vertices[mesh.groups["lip_loop"]]
     lower = ~upper_side(loop)

@@ -6,12 +6,12 @@ Only the left half (x >= 0) is triangulated; the right half is its mirror image,
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.path import Path as Polygon
 from scipy.spatial import Delaunay, cKDTree
 
 from tracker.head.build import guide
+from tracker.head.build.mesh import in_polygon
 
-SPACING_MM = 9.0
+SPACING_MM = 8.2
 EAR_RING_COUNT = 36
 # The ear's root: middle (y, azimuth chosen so that it lies behind the face's edge), half height, half width, tilt.
 EAR_CENTRE_Y_MM = 12.0
@@ -48,17 +48,15 @@ def half_skull(face_edge: np.ndarray) -> HalfSkull:
     """
     ring = ear_ring_on_guide()
     fixed = np.concatenate([face_edge, ring, _midline(face_edge)])
-    inner = np.array([[0.0, guide.VERTEX_Y_MM - 0.5, 0.0]])[:0]
-    points = np.concatenate([fixed, inner, _fill(fixed, face_edge)])
+    points = np.concatenate([fixed, _fill(fixed, face_edge)])
     plane = _to_plane(points)
     triangles = Delaunay(plane).simplices
     centroid = plane[triangles].mean(1)
-    hole = Polygon(np.concatenate([plane[: len(face_edge)], [[-9, plane[len(face_edge) - 1, 1]], [-9, plane[0, 1]]]]))
-    triangles = triangles[~hole.contains_points(centroid)]
+    triangles = triangles[~in_polygon(centroid, _face_outline(plane[: len(face_edge)]))]
     triangles = _without_slivers(points, triangles)
     first = len(face_edge)
     ear_ring = np.arange(first, first + EAR_RING_COUNT)
-    inside = Polygon(plane[ear_ring]).contains_points(plane)
+    inside = in_polygon(plane, plane[ear_ring])
     inside[: first + EAR_RING_COUNT] = False
     return HalfSkull(points, _outward(points, triangles), first, ear_ring, np.flatnonzero(inside))
 
@@ -81,9 +79,13 @@ def _to_plane(points: np.ndarray) -> np.ndarray:
     return np.stack([azimuth, -guide.mercator(points[:, 1])], 1)
 
 
+def _face_outline(edge_plane: np.ndarray) -> np.ndarray:
+    """The face's half in the map, closed well beyond the midline."""
+    return np.concatenate([edge_plane, [[-9, edge_plane[-1, 1]], [-9, edge_plane[0, 1]]]])
+
+
 def _midline(face_edge: np.ndarray) -> np.ndarray:
     """Points of the plane x = 0: forehead over the vertex and the nape to the neck's end, and the throat; and its rim."""
-    top = np.array([0.0, guide.VERTEX_Y_MM - 0.4])
     heights = np.linspace(guide.VERTEX_Y_MM - 0.4, guide.NECK_BOTTOM_Y_MM, 3000)
     back = guide.surface(np.full(3000, np.pi), heights)
     front = guide.surface(np.zeros(3000), heights)
@@ -94,7 +96,6 @@ def _midline(face_edge: np.ndarray) -> np.ndarray:
     under = np.concatenate([[face_edge[-1]], throat])
     rim_angle = np.linspace(0, np.pi, 29)[1:-1]
     rim = guide.surface(rim_angle, np.full(27, guide.NECK_BOTTOM_Y_MM))
-    del top
     return np.concatenate([_resample(over)[1:], _resample(under)[1:], rim])
 
 
@@ -117,9 +118,7 @@ def _fill(fixed: np.ndarray, face_edge: np.ndarray) -> np.ndarray:
     y = guide.VERTEX_Y_MM - (guide.VERTEX_Y_MM - guide.NECK_BOTTOM_Y_MM) * height.ravel()
     candidates = guide.surface(azimuth.ravel(), y)
     plane = _to_plane(candidates)
-    edge = _to_plane(face_edge)
-    face = Polygon(np.concatenate([edge, [[-9, edge[-1, 1]], [-9, edge[0, 1]]]]))
-    candidates = candidates[~face.contains_points(plane)]
+    candidates = candidates[~in_polygon(plane, _face_outline(_to_plane(face_edge)))]
     ring = fixed[len(face_edge) : len(face_edge) + EAR_RING_COUNT]
     spacing = _spacing(candidates, ring)
     nearest, _ = cKDTree(fixed).query(candidates)

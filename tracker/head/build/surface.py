@@ -18,6 +18,9 @@ _FREE_MM = 12.0
 _HELD_MM = 55.0
 # Stiffness mm^-4: deviations from the guide are smoothed over about 14 mm.
 _GUIDE_STIFFNESS = 1 / 14.0**4
+_JAW_FREE_MM = 4.0
+_JAW_HELD_MM = 26.0
+_JAW_STIFFNESS = 1 / 8.0**4
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,10 @@ def _fair(skin: OuterSkin) -> np.ndarray:
     for loop in boundary_loops(triangles):
         fixed[loop] = True
     held = smoothstep((distance - _FREE_MM) / (_HELD_MM - _FREE_MM)) * _GUIDE_STIFFNESS
+    # Under the jaw the surface turns in sharply: the guide takes hold close to the edge.
+    under_jaw = smoothstep((-35 - vertices[:, 1]) / 25)
+    firm = smoothstep((distance - _JAW_FREE_MM) / (_JAW_HELD_MM - _JAW_FREE_MM)) * _JAW_STIFFNESS
+    held = held + under_jaw * (firm - held)
     target = vertices.copy()
     for _ in range(3):
         vertices = fair(vertices, triangles, fixed, SoftTargets(target, held), iterations=1)
