@@ -15,8 +15,9 @@ from stages.subject import Subject
 from tracker.camera import to_cv2_pixels
 from tracker.config import Config
 from tracker.cropping import CropGeometry, geometry, head_box, landmark_bounds
+from tracker.detectors.facemesh import Face
 from tracker.detectors.finder import FaceFinder
-from tracker.detectors.follow import FaceFollower
+from tracker.detectors.follow import common_face
 from tracker.detectors.landmark_maps import ibug68_from_478
 from tracker.errors import InputError, SubjectError
 
@@ -127,20 +128,20 @@ def _find_box(paths: list[Path], subject: Subject, config: Config, context: Stag
 
 
 def _sample_bounds(sample: list[Path], wanted: int, rank: int) -> tuple[list[np.ndarray], tuple[int, int]]:
-    """Landmark bounds (4,) in cv2 pixels of up to `wanted` frames with the subject's face; the pictures' size."""
-    bounds: list[np.ndarray] = []
-    follower = FaceFollower(rank, far_apart=True)
+    """Landmark bounds (4,) in cv2 pixels of the subject's face in `wanted` pictures; the pictures' size."""
+    pictures: list[list[Face]] = []
     size = (0, 0)
     with FaceFinder() as finder:
         for path in sample:
             image = files.read_image(path)
             size = _size(image)
-            face = follower.choose(finder.find(image)[0])
-            if face is not None:
-                bounds.append(landmark_bounds(to_cv2_pixels(ibug68_from_478(face.points_px))))
-            if len(bounds) == wanted:
+            faces, _ = finder.find(image, rank + 1)
+            if len(faces) > rank:
+                pictures.append(faces)
+            if len(pictures) == wanted:
                 break
-    return bounds, size
+    chosen = common_face(pictures, rank)
+    return [landmark_bounds(to_cv2_pixels(ibug68_from_478(face.points_px))) for face in chosen], size
 
 
 def _cut_all(paths: list[Path], subject: Subject, cut: CropGeometry, source_size: tuple[int, int]) -> Iterator[None]:

@@ -102,7 +102,7 @@ class _Search:
         if last is not None and not self._follower.matches(faces):
             faces, means = self._finder.near(image, last.box_px), "near"
         if not self._follower.matches(faces) and self._worth_a_search():
-            faces, means = self._finder.find(image)
+            faces, means = self._finder.find(image, self._follower.wanted)
         face = self._follower.choose(faces)
         self._misses = 0 if face is not None else self._misses + 1
         return face, means if face is not None else ""

@@ -85,7 +85,7 @@ class Config(BaseModel):
     )
 
     face: int = Field(
-        0, ge=0, le=9, description="Which face to follow, by size in the first frame with a face: 0 the largest."
+        0, ge=0, le=9, description="Which face to follow where there are several, by size: 0 the largest, 1 the next."
     )
     landmarks68: Literal["auto", "fan", "facemesh478"] = Field(
         "auto",

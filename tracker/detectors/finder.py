@@ -41,23 +41,24 @@ class FaceFinder:
         self._mesh.__exit__(kind, error, traceback)
         self._detector.close()
 
-    def find(self, image: np.ndarray) -> tuple[list[Face], str]:
-        """Faces by the first means that finds any.
+    def find(self, image: np.ndarray, wanted: int = 1) -> tuple[list[Face], str]:
+        """Faces by the first means that finds enough.
 
         Args:
             image: (H, W, 3) uint8 RGB.
+            wanted: how many faces are enough.
 
         Returns:
-            The faces, and the means: 'mesh' (FaceMesh alone), 'detector', 'tiles', or '' with no face.
+            The faces, and the last means used: 'mesh' (FaceMesh alone), 'detector', 'tiles', or '' with no face.
         """
         faces = self._mesh.faces(image)
-        if faces:
+        if len(faces) >= wanted:
             return faces, "mesh"
-        faces = self._meshes(image, self._detect(image))
-        if faces:
+        self._add_around(faces, image, self._detect(image))
+        if len(faces) >= wanted:
             return faces, "detector"
         boxes = [box + np.tile(offset, 2) for offset, tile in _tiles(image) for box in self._detect(tile)]
-        faces = self._meshes(image, boxes)
+        self._add_around(faces, image, boxes)
         return faces, "tiles" if faces else ""
 
     def near(self, image: np.ndarray, box_px: np.ndarray) -> list[Face]:
@@ -80,14 +81,12 @@ class FaceFinder:
         ]
         return sorted(boxes, key=lambda box: box[0] - box[2])
 
-    def _meshes(self, image: np.ndarray, boxes: list[np.ndarray]) -> list[Face]:
-        """FaceMesh around each box, each face once."""
-        faces: list[Face] = []
+    def _add_around(self, faces: list[Face], image: np.ndarray, boxes: list[np.ndarray]) -> None:
+        """Adds what FaceMesh finds around each box, each face once."""
         for box in boxes:
             for face in self.near(image, box):
                 if not any(_same(face, other) for other in faces):
                     faces.append(face)
-        return faces
 
 
 def _same(a: Face, b: Face) -> bool:

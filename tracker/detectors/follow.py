@@ -1,4 +1,7 @@
-"""Which of several faces is the subject: chosen once, then the one that continues the track."""
+"""Which of several faces is the subject.
+
+In consecutive pictures it is the one that continues the track; in samples of a clip, the one that most of them show.
+"""
 
 import numpy as np
 
@@ -16,19 +19,22 @@ _SIZE_RATIO = 1.8
 class FaceFollower:
     """Picks the subject's face out of those found in each picture."""
 
-    def __init__(self, rank: int, expected_px: np.ndarray | None = None, far_apart: bool = False) -> None:
+    def __init__(self, rank: int, expected_px: np.ndarray | None = None) -> None:
         """Nothing is chosen yet.
 
         Args:
             rank: which face by size in the first picture that shows more than `rank` faces; 0 the largest.
             expected_px: (2,) where the face lies in the first picture, instead of a rank.
-            far_apart: the pictures are samples of a clip, between which the face may have gone farther.
         """
         self._rank = rank
         self._expected_px = expected_px
-        self._far_apart = far_apart
         self._missed = 0
         self.last: Face | None = None
+
+    @property
+    def wanted(self) -> int:
+        """How many faces a search must bring up for the subject's to be among them."""
+        return 1 if self.last is not None or self._expected_px is not None else self._rank + 1
 
     def choose(self, faces: list[Face]) -> Face | None:
         """The subject's face, or None; counts the picture as missed then.
@@ -56,8 +62,7 @@ class FaceFollower:
         return by_size[self._rank] if len(by_size) > self._rank else None
 
     def _next(self, last: Face, faces: list[Face]) -> Face | None:
-        reach_sizes = _REACH_LIMIT if self._far_apart else _REACH_SIZES + _REACH_A_MISS * self._missed
-        reach = min(reach_sizes, _REACH_LIMIT) * last.size_px
+        reach = min(_REACH_SIZES + _REACH_A_MISS * self._missed, _REACH_LIMIT) * last.size_px
         near = [
             (float(np.linalg.norm(face.centre_px - last.centre_px)), index)
             for index, face in enumerate(faces)
@@ -65,3 +70,28 @@ class FaceFollower:
         ]
         distance, index = min(near, default=(np.inf, -1))
         return faces[index] if distance <= reach else None
+
+
+def common_face(pictures: list[list[Face]], rank: int) -> list[Face]:
+    """The same person's face in pictures sampled from a clip, where one of them may show something else.
+
+    Args:
+        pictures: all faces found in each picture.
+        rank: which face by size, 0 the largest.
+
+    Returns:
+        One face for each picture that shows the person, in order. The person is the one whose face is most like the
+        others of that rank (their medoid), so that a single bad detection decides nothing.
+    """
+    ranked = [sorted(faces, key=lambda face: -face.size_px)[rank] for faces in pictures if len(faces) > rank]
+    if not ranked:
+        return []
+    middle = min(ranked, key=lambda face: sum(_unlikeness(face, other) for other in ranked))
+    nearest = [min(faces, key=lambda face: _unlikeness(middle, face)) for faces in pictures if faces]
+    return [face for face in nearest if _unlikeness(middle, face) < _REACH_LIMIT]
+
+
+def _unlikeness(a: Face, b: Face) -> float:
+    """Distance of the centres in face sizes plus the logarithm of the ratio of sizes."""
+    distance = float(np.linalg.norm(a.centre_px - b.centre_px)) / a.size_px
+    return distance + abs(float(np.log(b.size_px / a.size_px)))
