@@ -1,0 +1,1 @@
+"""Benchmarks: medians with the machine recorded; run as `python -m benchmarks.<name>`."""

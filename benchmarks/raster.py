@@ -53,9 +53,8 @@ def main(arguments: list[str]) -> None:
                 times_ms.append(1000 * (time.perf_counter() - start))
             low, median, high = np.percentile(times_ms[WARM_UP:], [25, 50, 75])
             size = 512 * scale
-            print(
-                f"{size} x {size} cull={cull}: median {median:.2f} ms, IQR {low:.2f} to {high:.2f}, covered {fragments.covered.mean():.0%}"
-            )
+            spread = f"IQR {low:.2f} to {high:.2f}, covered {fragments.covered.mean():.0%}"
+            print(f"{size} x {size} cull={cull}: median {median:.2f} ms, {spread}")
 
 
 if __name__ == "__main__":

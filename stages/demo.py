@@ -6,6 +6,7 @@ of Eileen Collins, which scikit-image carries, and writes video.mp4 and truth.np
 
 import argparse
 import hashlib
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -28,13 +29,13 @@ from tracker.demo.portrait import Portrait, unwrap
 from tracker.demo.scene import Scene, make_scene
 from tracker.demo.score import Estimate, relative_rotation_degrees, score_frame
 from tracker.demo.spec import DemoSpec
-from tracker.texels import Texels
 from tracker.demo.truth import Truth, load_truth, truth_of
 from tracker.detectors.facemesh import FaceMesh
 from tracker.errors import InputError, TrackerError
 from tracker.frame_file import extrinsics, head_params, load_frame
 from tracker.head.model import HeadModel
 from tracker.head.store import load_head
+from tracker.texels import Texels
 
 GENERIC_HEAD = ROOT / "assets" / "generic_head.npz"
 # Nearly lossless, so that compression is not what a track is measured against.
@@ -166,7 +167,7 @@ def score(clip: Path, output: Path, head: Path = GENERIC_HEAD) -> dict[str, floa
     for record, value in zip(frames, relative, strict=True):
         record["relative_rotation_degrees"] = float(value)
     summary = _summary(truth, estimates, frames)
-    clean = [{key: None if value != value else value for key, value in record.items()} for record in frames]
+    clean = [{key: value if math.isfinite(value) else None for key, value in record.items()} for record in frames]
     files.write_json(output / "score.json", {"summary": summary, "frames": clean})
     return summary
 

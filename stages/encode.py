@@ -76,7 +76,9 @@ def encode_frames(frames: Iterable[np.ndarray], size: tuple[int, int], fps: floa
 
 def _run(source: "ffmpeg.nodes.FilterableStream", path: Path, options: dict[str, object]) -> None:
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-    done = subprocess.run(_command(source, temporary, options), capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(
+        _command(source, temporary, options), capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode != 0:
         temporary.unlink(missing_ok=True)
         raise SubjectError(_failure(path, done.stderr))

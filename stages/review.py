@@ -1,7 +1,7 @@
 """Stage review: a picture a tracked frame that shows how well the track explains it, and videos that join them.
 
 Writes video/%05d.jpg, video.mp4, video.avi and review.json: `psnr_db`, of the colour overlay inside the face, one
-number a frame (null where no face is seen), and `psnr_db_median`. A killed run goes on with the frames that are missing.
+number a frame (null where no face is seen), and `psnr_db_median`. A killed run goes on where it stopped.
 """
 
 import json
@@ -82,7 +82,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     done = _finished(subject) if context.resume else {}
     waiting = [index for index in indices if index not in done]
     if waiting:
-        painter = _painter(subject, config)
+        painter = make_painter(subject, config)
         for index, psnr in context.progress(_draw_all(painter, waiting), len(waiting)):
             done[index] = psnr
             with subject.review_progress_path.open("a") as file:
@@ -111,16 +111,15 @@ class _Painter:
     head: ReviewHead
     jpeg_quality: int
 
-    def draw(self, index: int) -> tuple[int, float | None]:
+    def draw(self, index: int, frame: dict[str, Any]) -> tuple[int, float | None]:
         """Writes video/<index>.jpg; returns the index and the overlay's PSNR, None where no face is seen."""
-        drawn = compose(self.head, self.shown(index))
+        drawn = compose(self.head, self.shown(index, frame))
         files.write_image(self.subject.review_path(index), drawn.picture, self.jpeg_quality)
         return index, round(drawn.psnr_db, 3) if math.isfinite(drawn.psnr_db) else None
 
-    def shown(self, index: int) -> ReviewInput:
-        """What the review frame of a checkpoint shows."""
+    def shown(self, index: int, frame: dict[str, Any]) -> ReviewInput:
+        """What the review frame of a checkpoint shows; `frame` from `load_frame`."""
         subject = self.subject
-        frame = load_frame(subject.checkpoint_path(index))
         track = frame["track"]
         R, t, intrinsics = extrinsics(frame)
         image = files.read_image(subject.explained_path(index))
@@ -140,13 +139,14 @@ class _Painter:
         )
 
 
-def _painter(subject: Subject, config: Config) -> _Painter:
+def make_painter(subject: Subject, config: Config) -> "_Painter":
+    """Loads what all frames share."""
     model = load_head_model(config)
-    albedo, valid = _appearance(subject.appearance_path)
+    albedo, valid = load_appearance(subject.appearance_path)
     return _Painter(subject, model, review_head(model, albedo, valid), config.review.jpeg_quality)
 
 
-def _appearance(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def load_appearance(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Albedo (T, T, 3) and validity (T, T), float32."""
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -180,7 +180,9 @@ def _draw_all(painter: _Painter, indices: list[int]) -> Iterator[tuple[int, floa
     with ThreadPoolExecutor(_THREADS) as pool:
         waiting: list[Future[tuple[int, float | None]]] = []
         for index in indices:
-            waiting.append(pool.submit(painter.draw, index))
+            # Read here: torch's list of allowed classes is one for the process, and threads would take it from another.
+            frame = load_frame(painter.subject.checkpoint_path(index))
+            waiting.append(pool.submit(painter.draw, index, frame))
             if len(waiting) > 2 * _THREADS:
                 yield waiting.pop(0).result()
         while waiting:

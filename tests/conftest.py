@@ -14,3 +14,13 @@ def shared_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs the shared data folder {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def demo_track(tmp_path_factory: pytest.TempPathFactory):
+    """A short demo clip through the first stages, with checkpoints that hold its truth: (subject, config, truth)."""
+    from demo_subject import demo_subject, write_true_track
+
+    subject, config, truth = demo_subject(tmp_path_factory.mktemp("demo"))
+    write_true_track(subject, truth)
+    return subject, config, truth

@@ -16,6 +16,7 @@ from tracker.demo.truth import Truth
 from tracker.frame_file import TrackRecord, encode_frame
 from tracker.head.generic import load_generic
 from tracker.head.model import HeadModel
+from tracker.shading import rotate_sh
 from tracker.state import FrameState, eye_angles
 
 SPEC = DemoSpec(frame_count=8, size=(480, 480), texture_size=1024, blink_seconds=0.3)
@@ -24,7 +25,11 @@ SPEC = DemoSpec(frame_count=8, size=(480, 480), texture_size=1024, blink_seconds
 def demo_config(folder: Path) -> Config:
     """A config for a demo clip in folder/input."""
     return Config(
-        actor=str(folder / "input"), save_folder=str(folder / "output"), config_name="demo", head="generic", begin_frames=1
+        actor=str(folder / "input"),
+        save_folder=str(folder / "output"),
+        config_name="demo",
+        head="generic",
+        begin_frames=1,
     )
 
 
@@ -38,10 +43,8 @@ def demo_subject(folder: Path, spec: DemoSpec = SPEC) -> tuple[Subject, Config, 
 
 
 def true_state(truth: Truth, frame: int, model: HeadModel) -> FrameState:
-    """The truth of a frame as the solver would hold it; the light is left in head space's identity pose."""
+    """The truth of a frame as the solver would hold it, light in camera axes."""
     params = truth.head_params(frame)
-    from tracker.shading import rotate_sh
-
     R = torch.from_numpy(truth.R[frame])
     return FrameState(
         R=R,

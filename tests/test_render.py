@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tracker.camera import Intrinsics
-from tracker.render import Surface, View, coverage, draw, render, render_geometry, rgba_texture
+from tracker.render import Selection, Surface, View, coverage, draw, render, render_geometry, rgba_texture
 from tracker.shading import shade
 
 FRONTAL = np.diag([1.0, -1.0, -1.0])
@@ -89,7 +89,7 @@ def test_sphere_is_shaded_as_the_shading_module_says() -> None:
     expected = shade(torch.full((len(normals), 3), 0.8, dtype=torch.float64), torch.from_numpy(sh), normals).clamp(0, 1)
     # The mesh's facets turn the normal by up to 0.01; measured 0.004.
     np.testing.assert_allclose(layer.rgb[inside], expected.numpy(), atol=0.012)
-    assert layer.alpha[inside].min() == 1
+    assert layer.alpha[inside].min() > 0.9999
 
 
 def test_invalid_texels_and_hidden_triangles_are_transparent() -> None:
@@ -99,13 +99,27 @@ def test_invalid_texels_and_hidden_triangles_are_transparent() -> None:
     drawing = draw(surface, vertices, view())
     layer = render(drawing, rgba_texture(np.ones((8, 8, 3)), valid), ambient())
     assert layer.alpha[20:44, 14:28].max() == 0
-    assert layer.alpha[20:44, 36:50].min() == 1
+    assert layer.alpha[20:44, 36:50].min() > 0.9999
     first = coverage(drawing, np.array([True, False]))
     second = coverage(drawing, np.array([False, True]))
     np.testing.assert_allclose(first + second, coverage(drawing), atol=1e-6)
     assert first.sum() == pytest.approx(second.sum(), rel=0.1)
-    clay = render_geometry(drawing, np.array([True, False]))
+    clay = render_geometry(drawing, Selection(np.array([True, False])))
     np.testing.assert_allclose(clay.alpha, first, atol=1e-6)
+
+
+def test_opacity_fades_and_tone_darkens() -> None:
+    vertices, surface = square()
+    drawing = draw(surface, vertices, view())
+    fading = Selection(opacity=np.array([0, 0, 1, 1], np.float32))
+    for layer in (render(drawing, np.ones((4, 4, 4), np.float32), ambient(), fading), render_geometry(drawing, fading)):
+        # Opaque at the top (head y up), gone at the bottom, halfway in the middle; the colour does not change.
+        assert layer.alpha[14, 32] > 0.9
+        assert layer.alpha[49, 32] < 0.1
+        assert layer.alpha[31:33, 32].mean() == pytest.approx(0.5, abs=0.02)
+        np.testing.assert_allclose(layer.rgb[14, 32], layer.rgb[40, 32], atol=0.02)
+    dark = render_geometry(drawing, Selection(tone=np.full(4, 0.5, np.float32)))
+    assert dark.rgb[32, 32].sum() < 0.75 * render_geometry(drawing).rgb[32, 32].sum()
 
 
 def test_back_faces_are_not_drawn() -> None:
@@ -128,4 +142,4 @@ def test_clay_is_brightest_towards_the_key_light() -> None:
     layer = render_geometry(draw(surface, vertices, view((96, 96), 1.0, 400.0)))
     grey = layer.rgb.mean(2)
     assert grey[30, 32] > grey[66, 64] + 0.2
-    assert grey[layer.alpha == 1].min() > 0.1
+    assert grey[layer.alpha > 0.999].min() > 0.1

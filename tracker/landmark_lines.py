@@ -24,11 +24,10 @@ class Line:
         return {(min(a, b), max(a, b)) for a, b in zip(self.points, following, strict=False)}
 
 
-FACE_OVAL = Line(
-    (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377)
-    + (152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
-    closed=True,
-)
+# From the middle of the forehead over the subject's left side to the chin and back.
+_OVAL_LEFT = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377)
+_OVAL_RIGHT = (152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+FACE_OVAL = Line((*_OVAL_LEFT, *_OVAL_RIGHT), closed=True)
 LEFT_EYE = Line((263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466), closed=True)
 RIGHT_EYE = Line((33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246), closed=True)
 LEFT_IRIS = Line((474, 475, 476, 477), closed=True)

@@ -28,7 +28,7 @@ def ply_bytes(vertices_head_m: np.ndarray, triangles: np.ndarray) -> bytes:
         triangles: (F, 3).
     """
     mesh = trimesh.Trimesh(np.asarray(vertices_head_m, np.float32), np.asarray(triangles), process=False)
-    return bytes(mesh.export(file_type="ply"))
+    return bytes(trimesh.exchange.ply.export_ply(mesh))
 
 
 def write_ply(path: Path, vertices_head_m: np.ndarray, triangles: np.ndarray) -> None:

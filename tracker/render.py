@@ -11,7 +11,7 @@ import numpy as np
 from tracker.camera import Intrinsics
 from tracker.head.model import HeadModel
 from tracker.rasterizer import Fragments, rasterize
-from tracker.render_kernels import downsample_mask, mesh_normals, paint_clay, paint_texture
+from tracker.render_kernels import composite, downsample_mask, mesh_normals, paint_clay, paint_texture
 from tracker.shading import SH_CONSTANTS
 
 # 2 x 2 samples a pixel: silhouettes look smooth, and a 512 x 512 head still takes 25 ms on one core.
@@ -64,17 +64,42 @@ class Layer:
     """A picture with coverage.
 
     Attributes:
-        rgb: (H, W, 3) float32 in [0, 1]; what is uncovered is 0.
-        alpha: (H, W) float32, covered fraction of each pixel.
+        rgba: (H, W, 4) float32 in [0, 1]: colour times coverage, coverage.
     """
 
-    rgb: np.ndarray
-    alpha: np.ndarray
+    rgba: np.ndarray
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """(H, W) float32, covered fraction of each pixel."""
+        return self.rgba[..., 3]
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) float32 colour, 0 where nothing is covered."""
+        return self.rgba[..., :3] / np.maximum(self.rgba[..., 3:], 1e-6)
 
     def over(self, background: np.ndarray, opacity: float = 1.0) -> np.ndarray:
         """The layer over an (H, W, 3) float32 picture: (H, W, 3) float32."""
-        weight = (self.alpha * np.float32(opacity))[..., None]
-        return background + weight * (self.rgb - background)
+        return composite(self.rgba, np.ascontiguousarray(background, np.float32), float(opacity))
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What of a head is painted; the rest still hides what lies behind it.
+
+    Attributes:
+        triangles: (F,) bool, or None for all.
+        opacity: (V,) in [0, 1], or None for opaque.
+        tone: (V,) brightness of the clay, or None for 1 everywhere; without effect on textures.
+    """
+
+    triangles: np.ndarray | None = None
+    opacity: np.ndarray | None = None
+    tone: np.ndarray | None = None
+
+
+EVERYTHING = Selection()
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,14 +157,14 @@ def rgba_texture(albedo: np.ndarray, valid: np.ndarray | None = None) -> np.ndar
     return texture
 
 
-def render(drawing: Drawing, texture: np.ndarray, sh: np.ndarray, drawn: np.ndarray | None = None) -> Layer:
+def render(drawing: Drawing, texture: np.ndarray, sh: np.ndarray, painted: Selection = EVERYTHING) -> Layer:
     """The head in its own colours under a light.
 
     Args:
         drawing: from `draw`.
         texture: (Th, Tw, 4) float32 from `rgba_texture`.
         sh: (9, 3) light, head space.
-        drawn: (F,) bool, triangles that are painted (the others still hide what lies behind them), or None for all.
+        painted: what is painted.
 
     Returns:
         A layer of the view's size; where the texture is not valid its coverage fades.
@@ -148,22 +173,22 @@ def render(drawing: Drawing, texture: np.ndarray, sh: np.ndarray, drawn: np.ndar
     surface, fragments = drawing.surface, drawing.fragments
     rgba = paint_texture(
         (fragments.triangle_index, fragments.bary),
-        (surface.triangles, surface.uv_triangles, _mask(drawn, surface)),
+        (surface.triangles, surface.uv_triangles, _mask(painted.triangles, surface), _values(painted.opacity, drawing)),
         drawing.normals_head,
         surface.uv,
         texture,
         light,
         drawing.supersample,
     )
-    return _layer(rgba)
+    return Layer(rgba)
 
 
-def render_geometry(drawing: Drawing, drawn: np.ndarray | None = None) -> Layer:
+def render_geometry(drawing: Drawing, painted: Selection = EVERYTHING) -> Layer:
     """The head as blue-grey clay under a key, a fill and a rim light that stand with the camera.
 
     Args:
         drawing: from `draw`.
-        drawn: (F,) bool, triangles that are painted, or None for all.
+        painted: what is painted.
 
     Returns:
         A layer of the view's size.
@@ -172,11 +197,16 @@ def render_geometry(drawing: Drawing, drawn: np.ndarray | None = None) -> Layer:
     fragments = drawing.fragments
     rgba = paint_clay(
         (fragments.triangle_index, fragments.bary),
-        (drawing.surface.triangles, _mask(drawn, drawing.surface)),
+        (
+            drawing.surface.triangles,
+            _mask(painted.triangles, drawing.surface),
+            _values(painted.opacity, drawing),
+            _values(painted.tone, drawing),
+        ),
         normals_cam,
         drawing.supersample,
     )
-    return _layer(rgba)
+    return Layer(rgba)
 
 
 def coverage(drawing: Drawing, drawn: np.ndarray | None = None) -> np.ndarray:
@@ -188,8 +218,6 @@ def _mask(drawn: np.ndarray | None, surface: Surface) -> np.ndarray:
     return np.ones(len(surface.triangles), np.bool_) if drawn is None else np.ascontiguousarray(drawn, np.bool_)
 
 
-def _layer(rgba: np.ndarray) -> Layer:
-    """Premultiplied (H, W, 4) to a layer."""
-    alpha = rgba[..., 3]
-    rgb = rgba[..., :3] / np.maximum(alpha, 1e-6)[..., None]
-    return Layer(rgb, alpha)
+def _values(values: np.ndarray | None, drawing: Drawing) -> np.ndarray:
+    count = len(drawing.normals_head)
+    return np.ones(count, np.float32) if values is None else np.ascontiguousarray(values, np.float32)

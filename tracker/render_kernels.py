@@ -63,7 +63,7 @@ def _irradiance(light: np.ndarray, channel: int, x: float, y: float, z: float) -
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def paint_texture(
     fragments: tuple[np.ndarray, np.ndarray],
-    topology: tuple[np.ndarray, np.ndarray, np.ndarray],
+    topology: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     normals: np.ndarray,
     uv: np.ndarray,
     texture: np.ndarray,
@@ -72,7 +72,7 @@ def paint_texture(
 ) -> np.ndarray:
     """Textured, lit, averaged over the samples of a pixel: (H, W, 4) float32, premultiplied."""
     index, bary = fragments
-    triangles, uv_triangles, drawn = topology
+    triangles, uv_triangles, drawn, opacity = topology
     rows, columns = index.shape[0] // supersample, index.shape[1] // supersample
     out = np.zeros((rows, columns, 4), np.float32)
     tex_rows, tex_columns = texture.shape[0], texture.shape[1]
@@ -104,6 +104,9 @@ def paint_texture(
                 + w10 * texture[r1, c0, 3]
                 + w11 * texture[r1, c1, 3]
             )
+            valid *= (
+                weights[0] * opacity[corners[0]] + weights[1] * opacity[corners[1]] + weights[2] * opacity[corners[2]]
+            )
             if valid <= 0:
                 continue
             orow, ocolumn = row // supersample, column // supersample
@@ -128,13 +131,13 @@ def _lambert(x: float, y: float, z: float, light: tuple[float, float, float]) ->
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def paint_clay(
     fragments: tuple[np.ndarray, np.ndarray],
-    topology: tuple[np.ndarray, np.ndarray],
+    topology: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     normals_cam: np.ndarray,
     supersample: int,
 ) -> np.ndarray:
     """Clay under three lights: (H, W, 4) float32, premultiplied."""
     index, bary = fragments
-    triangles, drawn = topology
+    triangles, drawn, opacity, tone = topology
     out = np.zeros((index.shape[0] // supersample, index.shape[1] // supersample, 4), np.float32)
     share = np.float32(1.0 / (supersample * supersample))
     # Half vector of the key light and a distant viewer at -z.
@@ -155,10 +158,26 @@ def paint_clay(
             light = _AMBIENT + _KEY * _lambert(x, y, z, _KEY_LIGHT) + _FILL * _lambert(x, y, z, _FILL_LIGHT)
             light += _RIM * _lambert(x, y, z, _RIM_LIGHT)
             gloss = _GLOSS * _lambert(x, y, z, half) ** _GLOSS_POWER
+            light *= weights[0] * tone[corners[0]] + weights[1] * tone[corners[1]] + weights[2] * tone[corners[2]]
+            alpha = (
+                weights[0] * opacity[corners[0]] + weights[1] * opacity[corners[1]] + weights[2] * opacity[corners[2]]
+            )
             orow, ocolumn = row // supersample, column // supersample
             for k in range(3):
-                out[orow, ocolumn, k] += share * min(_CLAY[k] * light + gloss, 1.0)
-            out[orow, ocolumn, 3] += share
+                out[orow, ocolumn, k] += share * alpha * min(_CLAY[k] * light + gloss, 1.0)
+            out[orow, ocolumn, 3] += share * alpha
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def composite(rgba: np.ndarray, background: np.ndarray, opacity: float) -> np.ndarray:
+    """Premultiplied (H, W, 4) over (H, W, 3), both float32: (H, W, 3) float32."""
+    out = np.empty_like(background)
+    for row in range(rgba.shape[0]):
+        for column in range(rgba.shape[1]):
+            keep = 1 - opacity * rgba[row, column, 3]
+            for k in range(3):
+                out[row, column, k] = opacity * rgba[row, column, k] + keep * background[row, column, k]
     return out
 
 

@@ -1,4 +1,4 @@
-"""One review frame: input | colour overlay | landmarks | shaded geometry, with a footer, as metrical-tracker lays it out."""
+"""One review frame: input | colour overlay | landmarks | shaded geometry, with a footer (metrical-tracker's layout)."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,18 @@ import numpy as np
 
 from tracker.head.model import LEFT_EYE, RIGHT_EYE, HeadModel, region_triangles
 from tracker.overlay import AMBER, GREEN, GREY, RED, Text, draw_landmarks, footer
-from tracker.render import Drawing, Layer, Surface, View, coverage, draw, render, render_geometry, rgba_texture
+from tracker.render import (
+    Drawing,
+    Layer,
+    Selection,
+    Surface,
+    View,
+    coverage,
+    draw,
+    render,
+    render_geometry,
+    rgba_texture,
+)
 
 FOOTER_PX = 24
 # Wider panels are shrunk: four of them side by side stay within what players decode.
@@ -16,9 +27,27 @@ MAX_PANEL_PX = 1024
 GEOMETRY_OPACITY = 0.9
 STATUS_COLOURS = {"ok": GREEN, "poor": AMBER, "lost": RED}
 # Regions behind the lips, by the names that head models use; the overlay shows the input there.
-MOUTH_REGIONS = ("mouth_interior", "mouth", "mouth_socket", "inner_mouth", "tongue", "gums", "teeth", "upper_teeth", "lower_teeth")
+MOUTH_REGIONS = (
+    "mouth_interior",
+    "mouth",
+    "mouth_socket",
+    "inner_mouth",
+    "tongue",
+    "gums",
+    "teeth",
+    "upper_teeth",
+    "lower_teeth",
+)
 # A texel counts as seen from this weight on, a pixel as the face's from this coverage on.
 _SEEN = 0.5
+# Clay: eyeballs a little brighter than skin, irises and the mouth's inside dark, so that gaze and lips can be judged.
+_TONES = (
+    (MOUTH_REGIONS, 0.55),
+    (("left_eyeball", "right_eyeball"), 1.15),
+    (("iris_left", "iris_right", "left_iris", "right_iris"), 0.4),
+)
+# The neck fades between these shares of the way from its end up to the chin.
+_FADE = (0.25, 0.65)
 _WHOLE_PIXEL = 0.999
 
 
@@ -28,13 +57,15 @@ class ReviewHead:
 
     Attributes:
         surface: topology of the head.
-        painted: (F,) bool, triangles that show appearance: all but the inside of the mouth.
+        coloured: what shows appearance: all but the inside of the mouth.
+        sculpted: what shows as clay, irises and the mouth's inside darker.
         measured: (F,) bool, triangles on which the overlay is compared with the input: face and eyeballs.
         texture: (T, T, 4) float32 appearance, see `tracker.render.rgba_texture`.
     """
 
     surface: Surface
-    painted: np.ndarray
+    coloured: Selection
+    sculpted: Selection
     measured: np.ndarray
     texture: np.ndarray
 
@@ -104,7 +135,28 @@ def review_head(model: HeadModel, albedo: np.ndarray, valid: np.ndarray) -> Revi
     else:
         measured[:] = True
     seen = np.where(np.asarray(valid, np.float32) >= _SEEN, 1.0, 0.0).astype(np.float32)
-    return ReviewHead(surface, ~mouth, measured & ~mouth, rgba_texture(albedo, seen))
+    fade = _neck_fade(model)
+    sculpted = Selection(opacity=fade, tone=_clay_tone(model))
+    return ReviewHead(surface, Selection(~mouth, fade), sculpted, measured & ~mouth, rgba_texture(albedo, seen))
+
+
+def _neck_fade(model: HeadModel) -> np.ndarray:
+    """(V,) opacity that fades over the lowest part of the neck: collars hide it, and its end is a cut."""
+    height = model.template[:, 1].numpy()
+    chin = float(height[model.regions["face"].numpy()].min()) if "face" in model.regions else float(np.median(height))
+    low = float(height.min())
+    start, end = low + _FADE[0] * (chin - low), low + _FADE[1] * (chin - low)
+    return np.clip((height - start) / max(end - start, 1e-6), 0, 1).astype(np.float32)
+
+
+def _clay_tone(model: HeadModel) -> np.ndarray:
+    """(V,) brightness of the clay by region."""
+    tone = np.ones(model.vertex_count, np.float32)
+    for names, value in _TONES:
+        for name in names:
+            if name in model.regions:
+                tone[model.regions[name].numpy()] = value
+    return tone
 
 
 def compose(head: ReviewHead, shown: ReviewInput) -> ReviewFrame:
@@ -119,10 +171,10 @@ def compose(head: ReviewHead, shown: ReviewInput) -> ReviewFrame:
     """
     drawing = draw(head.surface, shown.vertices_head_m, shown.view)
     background = shown.image.astype(np.float32) / 255
-    colour = render(drawing, head.texture, shown.sh, head.painted)
+    colour = render(drawing, head.texture, shown.sh, head.coloured)
     overlay = colour.over(background)
     psnr = overlay_psnr(background, overlay, face_mask(drawing, colour, head))
-    geometry = render_geometry(drawing).over(background, GEOMETRY_OPACITY)
+    geometry = render_geometry(drawing, head.sculpted).over(background, GEOMETRY_OPACITY)
     height, width = shown.image.shape[:2]
     scale = min(1.0, MAX_PANEL_PX / width)
     size = (2 * round(width * scale / 2), 2 * round(height * scale / 2))
@@ -153,7 +205,10 @@ def overlay_psnr(image: np.ndarray, overlay: np.ndarray, mask: np.ndarray) -> fl
     """
     if not mask.any():
         return math.nan
-    error = float(np.mean((image[mask] - overlay[mask]) ** 2, dtype=np.float64))
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    difference = cv2.subtract(image[box], overlay[box])
+    error = cv2.norm(difference, cv2.NORM_L2SQR, mask[box].astype(np.uint8)) / (3 * np.count_nonzero(mask))
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
@@ -174,4 +229,5 @@ def _footer(width: int, shown: ReviewInput, psnr_db: float) -> np.ndarray:
 
 
 def _as_bytes(picture: np.ndarray) -> np.ndarray:
-    return cv2.convertScaleAbs(np.clip(picture, 0, 1), alpha=255)
+    # Colours are within [0, 1] up to rounding; the conversion saturates at 255 and rounds.
+    return cv2.convertScaleAbs(picture, alpha=255)

@@ -78,8 +78,9 @@ def shade(albedo: Tensor, sh: Tensor, normals: Tensor) -> Tensor:
 
 
 def rotate_sh(sh: Tensor, R: Tensor) -> Tensor:
-    """The same light seen from a rotated frame, so that `shade(a, rotate_sh(sh, R), R n) == shade(a, sh, n)`.
+    """The same light seen from a rotated frame.
 
+    With normals turned along, shading stays: `shade(a, rotate_sh(sh, R), R n)` equals `shade(a, sh, n)`.
     Band 1 is a vector and band 2 a symmetric traceless form, which turn as R v and R M R^T: exact, no Wigner tables.
 
     Args:

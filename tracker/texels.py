@@ -29,7 +29,9 @@ class Texels:
         """Rasterises a model's UV layout; texel centres lie at (column + 0.5) / size, 1 - (row + 0.5) / size."""
         uv = model.uv.numpy()
         flat = np.stack([uv[:, 0], 1 - uv[:, 1], np.ones(len(uv))], 1).astype(np.float32)
-        fragments = rasterize(flat, model.uv_triangles.numpy(), Intrinsics(float(size), 0.0, 0.0), (size, size), "numba")
+        fragments = rasterize(
+            flat, model.uv_triangles.numpy(), Intrinsics(float(size), 0.0, 0.0), (size, size), "numba"
+        )
         return Texels(size, fragments, model.triangles.numpy())
 
     def interpolate_vertices(self, values: np.ndarray) -> np.ndarray:

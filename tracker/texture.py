@@ -8,11 +8,11 @@ import torch
 
 from tracker.appearance import DARKEST_SHADING
 from tracker.clip import ClipModel, FrameInput
-from tracker.demo.texels import Texels
 from tracker.rasterizer import visible_points
 from tracker.shading import sh_basis
 from tracker.state import FrameState
 from tracker.surface import depth_buffer, surface_view
+from tracker.texels import Texels
 
 # Texels seen at more than 75 degrees from the line of sight are stretched pixels.
 _MIN_COSINE = 0.25

@@ -1,6 +1,7 @@
 """Shoulders in a roll-neck pullover, so that the head does not float; scenery, no part of the tracked model."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import ndimage
@@ -62,7 +63,7 @@ def make_bust(model: HeadModel, vertices_head_m: np.ndarray, seed: int) -> Bust:
     columns = _SECTORS + 1
     first = (np.arange(len(rings) - 1)[:, None] * columns + np.arange(_SECTORS)).ravel()
     quads = np.stack([first, first + columns, first + columns + 1, first, first + columns + 1, first + 1], 1)
-    length = np.cumsum([0, *[np.linalg.norm(b[0] - a[0]) for a, b in zip(rings, rings[1:], strict=False)]])
+    length = np.cumsum([0, *[np.linalg.norm(b[0] - a[0]) for a, b in pairwise(rings)]])
     v = 1 - np.repeat(length / length[-1], columns)
     uv = np.stack([np.tile(angle / (2 * np.pi), len(rings)), v], 1).astype(np.float32)
     return Bust(vertices, quads.reshape(-1, 3), uv, _knit(seed))
@@ -79,7 +80,7 @@ def _neck(model: HeadModel, vertices: np.ndarray) -> tuple[float, np.ndarray, np
 
 
 def _ring(y: float, centre: np.ndarray, half: np.ndarray, power: float, angle: np.ndarray) -> np.ndarray:
-    """A superellipse at a height, counter-clockwise seen from above, starting at the back (where the seam is hidden)."""
+    """A superellipse at a height, counter-clockwise seen from above, starting at the back, where the seam hides."""
     sine, cosine = -np.sin(angle), -np.cos(angle)
     x = np.sign(sine) * np.abs(sine) ** (2 / power) * half[0] + centre[0]
     z = np.sign(cosine) * np.abs(cosine) ** (2 / power) * half[1] + centre[1]

@@ -148,9 +148,13 @@ def smooth_noise(rng: np.random.Generator, count: int, fps: float, period_s: flo
 
 def _head_angles(spec: DemoSpec, seconds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(N, 3) yaw, pitch, roll in radians; a slow swing that reaches the amplitudes, and small movements on it."""
-    columns = []
+    columns: list[np.ndarray] = []
     for amplitude, period in ((spec.yaw_degrees, 3.3), (spec.pitch_degrees, 2.3), (spec.roll_degrees, 2.9)):
-        swing = np.sin(2 * np.pi * seconds / period) if not columns else np.sin(2 * np.pi * (seconds / period + rng.random()))
+        swing = (
+            np.sin(2 * np.pi * seconds / period)
+            if not columns
+            else np.sin(2 * np.pi * (seconds / period + rng.random()))
+        )
         small = smooth_noise(rng, len(seconds), spec.fps, 0.7)
         columns.append(math.radians(amplitude) * np.clip(0.94 * swing + 0.06 * small, -1, 1))
     return np.stack(columns, 1)
@@ -179,7 +183,7 @@ def _centring(model: HeadModel) -> float:
 def _gaze(
     spec: DemoSpec, seconds: np.ndarray, angles: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Eye angles (N, 2, 2) and lid closure that follows them (N, 1): fixations, quick shifts, partly held on a target."""
+    """Eye angles (N, 2, 2) and lid closure that follows (N, 1): fixations, quick shifts, held on a target."""
     count = len(seconds)
     target = np.zeros((count, 2))
     limit = np.deg2rad([spec.gaze_degrees, 0.55 * spec.gaze_degrees])

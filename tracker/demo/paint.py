@@ -7,8 +7,8 @@ from scipy import ndimage, sparse
 from scipy.sparse.csgraph import connected_components
 
 from tracker.demo.portrait import Unwrapped
-from tracker.texels import Texels
 from tracker.head.model import LEFT_EYE, RIGHT_EYE, HeadModel, embed
+from tracker.texels import Texels
 
 # Radii of iris and pupil, metres (Forrester et al., The Eye, 2016: iris 11.5 to 12 mm across; pupil in room light).
 IRIS_RADIUS_M, PUPIL_RADIUS_M = 0.0059, 0.0021
@@ -128,7 +128,10 @@ def _hair_weight(model: HeadModel, points: np.ndarray, rng: np.random.Generator)
     azimuth = _azimuth(points, centre_z)
     height = (points[:, 1] - anchors.chin[1]) / (anchors.forehead_top[1] - anchors.chin[1])
     line = np.interp(np.abs(np.rad2deg(azimuth)), _HAIRLINE_AZIMUTH, _HAIRLINE_HEIGHT)
-    ragged = _polar_noise(azimuth, points[:, 1], (700, 30), rng) * 0.02 + _polar_noise(azimuth, points[:, 1], (40, 4), rng) * 0.02
+    ragged = (
+        _polar_noise(azimuth, points[:, 1], (700, 30), rng) * 0.02
+        + _polar_noise(azimuth, points[:, 1], (40, 4), rng) * 0.02
+    )
     return _smoothstep((height - line + ragged) / 0.06 + 0.5)
 
 
@@ -144,7 +147,9 @@ def _hair(points: np.ndarray, palette: np.ndarray, rng: np.random.Generator) -> 
     return palette[(level * 255).astype(int)]
 
 
-def _polar_noise(azimuth: np.ndarray, along: np.ndarray, detail: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def _polar_noise(
+    azimuth: np.ndarray, along: np.ndarray, detail: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
     """(P,) smooth noise of unit variance, periodic in azimuth; `detail` is cycles around and along."""
     columns, rows = 4 * detail[0], 4 * detail[1]
     noise = ndimage.gaussian_filter(rng.standard_normal((rows, columns)), 1.3, mode=("nearest", "wrap"))

@@ -14,13 +14,12 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from tracker.camera import Intrinsics, to_cv2_pixels
-from tracker.texels import Texels
 from tracker.head.model import HeadModel, embed
 from tracker.landmark_lines import FACE_OVAL
 from tracker.rasterizer import rasterize, visible_points
-from tracker.render import Surface
 from tracker.render_kernels import mesh_normals
 from tracker.shading import sh_basis
+from tracker.texels import Texels
 
 # A studio portrait is taken from afar; only the depth of the head against its distance depends on this guess.
 PORTRAIT_FOCAL = 4.0
@@ -137,7 +136,7 @@ def _pose(model: HeadModel, portrait: Portrait, camera: Intrinsics) -> tuple[np.
     pixels = portrait.landmarks478_px[model.landmarks478.indices.numpy()]
     matrix = camera.matrix()
     matrix[:2, 2] = to_cv2_pixels(matrix[:2, 2])
-    found, rotation, t = cv2.solvePnP(points, to_cv2_pixels(pixels), matrix, None, flags=cv2.SOLVEPNP_SQPNP)
+    found, rotation, t = cv2.solvePnP(points, to_cv2_pixels(pixels), matrix, np.zeros(4), flags=cv2.SOLVEPNP_SQPNP)
     if not found:
         raise ValueError("the portrait's landmarks do not fit a head; is the face whole and upright?")
     return cv2.Rodrigues(rotation)[0], t[:, 0]
@@ -147,16 +146,16 @@ def _landmarks(model: HeadModel, values: torch.Tensor) -> torch.Tensor:
     return embed(model.landmarks478.faces, model.landmarks478.bary, model.triangles, values)
 
 
-def _warped_pixels(
-    model: HeadModel, vertices_cam: np.ndarray, portrait: Portrait, camera: Intrinsics
-) -> np.ndarray:
+def _warped_pixels(model: HeadModel, vertices_cam: np.ndarray, portrait: Portrait, camera: Intrinsics) -> np.ndarray:
     """(V, 2) pixels of the vertices such that the landmarks fall on the detected ones."""
     projected = camera.focal_px * vertices_cam[:, :2] / vertices_cam[:, 2:] + [camera.cx_px, camera.cy_px]
     at = model.landmarks478
     triangles = model.triangles.numpy()
     count = len(at)
     rows = np.repeat(np.arange(count), 3)
-    pick = sparse.csr_matrix((at.bary.numpy().ravel(), (rows, triangles[at.faces.numpy()].ravel())), (count, len(projected)))
+    pick = sparse.csr_matrix(
+        (at.bary.numpy().ravel(), (rows, triangles[at.faces.numpy()].ravel())), (count, len(projected))
+    )
     misfit = portrait.landmarks478_px[at.indices.numpy()] - pick @ projected
     laplacian = _graph_laplacian(triangles, len(projected))
     # A little stretching keeps the field from growing beyond the last landmarks; the tiny diagonal settles parts of
@@ -200,7 +199,7 @@ def _remap(image: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Bicubic samples at (P, 2) cv2 pixels; cv2.remap wants pictures below 32768 a side, so the list is folded."""
     width = 1024
     padded = np.concatenate([at, np.zeros((-len(at) % width, 2), np.float32)]).reshape(-1, width, 2)
-    out = cv2.remap(image, padded, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    out = cv2.remap(image, padded, np.zeros((0, 2), np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return out.reshape(-1, *image.shape[2:])[: len(at)]
 
 
@@ -209,7 +208,7 @@ def _inside_face(portrait: Portrait) -> np.ndarray:
     height, width = portrait.image.shape[:2]
     oval = to_cv2_pixels(portrait.landmarks478_px[list(FACE_OVAL.points)])
     mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, [np.round(oval * 16).astype(np.int32)], 1, shift=4)
+    cv2.fillPoly(mask, [np.round(oval * 16).astype(np.int32)], (1,), shift=4)
     depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
     return _smoothstep((depth - 0.5) / (0.1 * np.ptp(oval[:, 0]))).astype(np.float32)
 

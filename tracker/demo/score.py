@@ -124,7 +124,10 @@ def _landmarks_px(model: HeadModel, estimate: Estimate) -> np.ndarray:
     camera = points @ estimate.R.T + estimate.t
     lens = estimate.intrinsics
     pixels = np.full((478, 2), np.nan)
-    pixels[model.landmarks478.indices.numpy()] = lens.focal_px * camera[:, :2] / camera[:, 2:] + [lens.cx_px, lens.cy_px]
+    pixels[model.landmarks478.indices.numpy()] = lens.focal_px * camera[:, :2] / camera[:, 2:] + [
+        lens.cx_px,
+        lens.cy_px,
+    ]
     return pixels
 
 

@@ -111,5 +111,9 @@ def load_truth(path: Path) -> Truth:
         raise InputError(f"{path}: no truth; make the clip with `python -m stages.demo make`") from error
     except (KeyError, ValueError, OSError, BadZipFile) as error:
         raise InputError(f"{path}: not a demo clip's truth ({error}); make the clip again") from error
-    data |= {"model_name": str(data["model_name"]), "model_digest": str(data["model_digest"]), "fps": float(data["fps"])}
+    data |= {
+        "model_name": str(data["model_name"]),
+        "model_digest": str(data["model_digest"]),
+        "fps": float(data["fps"]),
+    }
     return Truth(**data)

@@ -32,16 +32,8 @@ def rasterize_numba(
     bary = np.zeros((height, width, 3), np.float32)
     depth = np.full((height, width), np.inf, np.float32)
     camera = np.array([intrinsics.focal_px, intrinsics.cx_px, intrinsics.cy_px], np.float64)
-    _fill(
-        np.asarray(vertices_cam_m, np.float64),
-        np.asarray(triangles, np.int64),
-        camera,
-        near_m,
-        cull_back,
-        index,
-        bary,
-        depth,
-    )
+    vertices, faces = np.asarray(vertices_cam_m, np.float64), np.asarray(triangles, np.int64)
+    _fill(vertices, faces, camera, near_m, cull_back, (index, bary, depth))
     depth[index < 0] = 0
     return Fragments(index, bary, depth)
 
@@ -78,11 +70,10 @@ def _fill(
     camera: np.ndarray,
     near: float,
     cull_back: bool,
-    index: np.ndarray,
-    bary: np.ndarray,
-    depth: np.ndarray,
+    buffers: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
-    """Draws every triangle; of two at the same float32 depth the first stays."""
+    """Draws every triangle into (index, bary, depth); of two at the same float32 depth the first stays."""
+    index, bary, depth = buffers
     height, width = index.shape
     f, cx, cy = camera[0], camera[1], camera[2]
     for t in range(triangles.shape[0]):

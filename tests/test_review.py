@@ -1,0 +1,190 @@
+"""The review stage on a perfect track, and the review frame's parts."""
+
+import dataclasses
+import json
+import math
+import subprocess
+
+import cv2
+import numpy as np
+import pytest
+
+from stages import files, review
+from stages.context import StageContext
+from stages.pipeline import run_stages
+from stages.video import ffmpeg_binary
+from tracker.errors import InputError
+from tracker.frame_file import load_frame
+from tracker.head.generic import load_generic
+from tracker.overlay import GREEN, RED
+from tracker.render import coverage, draw
+from tracker.review_frame import FOOTER_PX, MOUTH_REGIONS, compose, overlay_psnr, review_head
+
+
+@pytest.fixture(scope="module")
+def reviewed(demo_track):
+    subject, config, _ = demo_track
+    run_stages(subject, config, ("review",), "cpu", False)
+    return subject, config
+
+
+@pytest.fixture(scope="module")
+def painter(reviewed):
+    return review.make_painter(*reviewed)
+
+
+def shown(painter, index: int):
+    return painter.shown(index, load_frame(painter.subject.checkpoint_path(index)))
+
+
+def video_frames(path) -> list[np.ndarray]:
+    reader = cv2.VideoCapture(str(path))
+    frames = []
+    while True:
+        more, frame = reader.read()
+        if not more:
+            return frames
+        frames.append(frame)
+
+
+def test_pictures_and_videos_are_written(reviewed) -> None:
+    subject, _ = reviewed
+    count = len(subject.frame_indices())
+    pictures = files.list_images(subject.video_dir)
+    assert [path.name for path in pictures] == [f"{index:05d}.jpg" for index in range(count)]
+    first = files.read_image(pictures[0])
+    assert first.shape == (512 + FOOTER_PX, 4 * 512, 3)
+    for path in (subject.video_mp4_path, subject.video_avi_path):
+        frames = video_frames(path)
+        assert len(frames) == count
+        assert frames[0].shape == first.shape
+        # The colours survive the coding: a wrong range or matrix is off by more than 5.
+        assert abs(frames[0][..., ::-1].astype(float).mean((0, 1)) - first.mean((0, 1))).max() < 2.5
+    assert not list(subject.output_dir.rglob("*.tmp"))
+    assert not subject.review_progress_path.exists()
+
+
+def test_mp4_plays_in_browsers(reviewed) -> None:
+    subject, config = reviewed
+    told = subprocess.run(
+        [ffmpeg_binary(), "-i", str(subject.video_mp4_path)], capture_output=True, text=True, check=False
+    )
+    line = next(line for line in told.stderr.splitlines() if "Video:" in line)
+    assert "h264" in line
+    assert "yuv420p" in line
+    assert f"{config.fps:g} fps" in line
+    data = subject.video_mp4_path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+
+
+def test_overlay_of_the_truth_matches_the_input(reviewed) -> None:
+    subject, _ = reviewed
+    record = files.read_json(subject.review_record_path)
+    assert len(record["psnr_db"]) == len(subject.frame_indices())
+    # Sensor noise, lens blur and a texture of a quarter of the texels: 33 to 37 dB measured.
+    assert min(record["psnr_db"]) > 30
+    assert record["psnr_db_median"] == pytest.approx(np.median(record["psnr_db"]), abs=0.01)
+
+
+def test_psnr_falls_when_pose_or_light_is_wrong(painter) -> None:
+    frame = shown(painter, 2)
+    right = compose(painter.head, frame).psnr_db
+    shifted = dataclasses.replace(frame.view, t=frame.view.t + np.array([0.004, 0, 0]))
+    assert compose(painter.head, dataclasses.replace(frame, view=shifted)).psnr_db < right - 4
+    assert compose(painter.head, dataclasses.replace(frame, sh=0.8 * frame.sh)).psnr_db < right - 8
+
+
+def test_the_mouth_shows_the_input() -> None:
+    """With the mouth wide open, no pixel of its inside is painted, but it hides what lies behind."""
+    model = load_generic()
+    head = review_head(model, np.ones((8, 8, 3)), np.ones((8, 8)))
+    named = [name for name in MOUTH_REGIONS if name in model.regions]
+    assert named
+    mouth = np.zeros(model.vertex_count, bool)
+    mouth[np.concatenate([model.regions[name].numpy() for name in named])] = True
+    inside = mouth[head.surface.triangles].all(1)
+    assert inside.any()
+    assert not head.coloured.triangles[inside].any()
+    assert not head.measured[inside].any()
+    assert head.coloured.triangles[~inside].all()
+    skin = model.regions["face"].numpy()
+    on_face = np.isin(head.surface.triangles, skin).all(1) & ~inside
+    assert head.measured[on_face].all()
+
+
+def test_lost_frame_says_so(painter) -> None:
+    frame = shown(painter, 1)
+    fine = compose(painter.head, frame).picture
+    lost = compose(
+        painter.head,
+        dataclasses.replace(
+            frame,
+            status="lost",
+            detected478_px=None,
+            detected68_px=None,
+            reprojection_px=math.nan,
+            photometric_l1=math.nan,
+        ),
+    ).picture
+
+    def count(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
+        return int((np.abs(picture.astype(int) - colour).max(-1) < 60).sum())
+
+    footer, landmarks = slice(512, None), (slice(0, 512), slice(1024, 1536))
+    assert count(fine[footer], GREEN) > 20
+    assert count(lost[footer], GREEN) == 0
+    assert count(lost[footer], RED) > 60
+    assert count(fine[landmarks], GREEN) > 300
+    assert count(lost[landmarks], GREEN) < 30
+    assert count(lost[landmarks], RED) > 300
+
+
+def test_psnr_by_hand() -> None:
+    image, overlay = np.full((10, 10, 3), 0.5, np.float32), np.full((10, 10, 3), 0.5, np.float32)
+    mask = np.zeros((10, 10), bool)
+    mask[2:6, 3:8] = True
+    overlay[2:6, 3:8] += 0.1
+    overlay[7:] = 0
+    assert overlay_psnr(image, overlay, mask) == pytest.approx(20.0, abs=1e-4)
+    assert overlay_psnr(image, image, mask) == math.inf
+    assert math.isnan(overlay_psnr(image, overlay, np.zeros((10, 10), bool)))
+
+
+def test_interrupted_review_goes_on(reviewed) -> None:
+    subject, config = reviewed
+    before = {path.name: path.read_bytes() for path in files.list_images(subject.video_dir)}
+    figures = files.read_json(subject.review_record_path)
+    kept, cut = subject.review_path(0), subject.review_path(1)
+    stamp = kept.stat().st_mtime_ns
+    # As a kill leaves it: two frames noted, the third line cut short, the other pictures and videos missing.
+    lines = [json.dumps([index, figures["psnr_db"][index]]) for index in range(2)]
+    subject.review_progress_path.write_text("\n".join([*lines, "[2, 3"]))
+    cut.unlink()
+    for path in files.list_images(subject.video_dir)[1:]:
+        path.unlink()
+    subject.video_mp4_path.unlink()
+    review.run(subject, config, StageContext("review", subject, "cpu", resume=True))
+    assert kept.stat().st_mtime_ns == stamp
+    assert {path.name: path.read_bytes() for path in files.list_images(subject.video_dir)} == before
+    assert files.read_json(subject.review_record_path) == figures
+    assert subject.video_mp4_path.exists()
+
+
+def test_damaged_appearance_is_named(reviewed, tmp_path) -> None:
+    path = tmp_path / "appearance.npz"
+    with pytest.raises(InputError, match="missing"):
+        review.load_appearance(path)
+    path.write_bytes(b"PK not really")
+    with pytest.raises(InputError, match="damaged"):
+        review.load_appearance(path)
+    np.savez(path, albedo=np.zeros((4, 4, 3)), valid=np.zeros((5, 4)))
+    with pytest.raises(InputError, match="do not fit"):
+        review.load_appearance(path)
+
+
+def test_measured_pixels_are_face_pixels(painter) -> None:
+    frame = shown(painter, 0)
+    drawing = draw(painter.head.surface, frame.vertices_head_m, frame.view)
+    face = coverage(drawing, painter.head.measured)
+    everything = coverage(drawing)
+    assert 0.2 < face.sum() / everything.sum() < 0.7
