@@ -36,7 +36,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         InputError: an unknown option or a missing one.
     """
-    parser = _Parser(prog="run_tracking.py", description="Monocular video head tracker.", epilog=__doc__)
+    parser = _Parser(
+        prog="run_tracking.py",
+        description="Tracks the head in videos; one config file a subject.",
+        epilog="Exit codes: 0 all tracked; 1 usage or bad input; 2 a subject failed (the others were still run).",
+        allow_abbrev=False,
+    )
     parser.add_argument("--cfg", nargs="+", required=True, type=Path, metavar="FILE", help="one config file a subject")
     parser.add_argument("--stages", metavar="A,B", help=f"only these stages: {', '.join(pipeline.STAGES)}")
     parser.add_argument("--from", dest="first", metavar="A", help="start with this stage")

@@ -3,6 +3,7 @@
 A source/ folder that the user filled is left alone, and a single picture is a clip of one frame.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,10 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
         context.notes.update(frames=count, source="given")
         return
     clip = _find_clip(subject)
-    temporary = subject.source_dir.with_name(subject.source_dir.name + files.TEMPORARY_SUFFIX)
-    files.remove(temporary)
+    for left_over in subject.input_dir.glob(f"{subject.source_dir.name}.*{files.TEMPORARY_SUFFIX}"):
+        files.remove(left_over)
+    # A name of this process: the ffmpeg of a killed run may still be writing, and must not write in here.
+    temporary = subject.source_dir.with_name(f"{subject.source_dir.name}.{os.getpid()}{files.TEMPORARY_SUFFIX}")
     temporary.mkdir(parents=True)
     if clip.suffix.lower() in files.IMAGE_SUFFIXES:
         files.write_image(temporary / "00001.png", files.read_image(clip))

@@ -184,9 +184,9 @@ def test_tiny_picture(subject: Subject) -> None:
 
 def test_leftovers_of_a_kill_are_cleaned(subject: Subject) -> None:
     clips.encode(clips.plain(4), subject.input_dir / "video.mp4")
-    files.write_image(subject.input_dir / "source.tmp" / "00009.png", clips.plain(1)[0])
+    files.write_image(subject.input_dir / "source.123.tmp" / "00009.png", clips.plain(1)[0])
     assert len(_run(subject)) == 4
-    assert not (subject.input_dir / "source.tmp").exists()
+    assert list(subject.input_dir.glob("*.tmp")) == []
 
 
 def test_duration_is_read(tmp_path: Path) -> None:
