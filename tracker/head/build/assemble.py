@@ -7,7 +7,7 @@ import numpy as np
 from tracker.head.build import ears, eyes, mouth
 from tracker.head.build.canonical import coarse_face
 from tracker.head.build.fair import SoftTargets, fair
-from tracker.head.build.mesh import boundary_loops, mirror_map, vertex_normals
+from tracker.head.build.mesh import Edge, boundary_loops, mirror_map, vertex_normals
 from tracker.head.build.surface import FACEMESH_COUNT, OuterSkin, outer_skin
 
 
@@ -20,12 +20,14 @@ class HeadMesh:
         triangles: (F, 3) outward.
         groups: part name to vertex ids (face, skull, neck_cap, left_ear, right_ear, left_socket, right_socket,
             mouth_bag, upper_teeth, lower_teeth, left_eyeball, right_eyeball, left_lid_loop, right_lid_loop, lip_loop).
+        midpoints: edge of two FaceMesh points (ids rising) to the vertex that splits it.
         mirror: (V,) id of each vertex's mirror image.
     """
 
     vertices: np.ndarray
     triangles: np.ndarray
     groups: dict[str, np.ndarray] = field(default_factory=dict)
+    midpoints: dict[Edge, int] = field(default_factory=dict)
     mirror: np.ndarray = field(default_factory=lambda: np.array([], int))
 
 
@@ -70,7 +72,7 @@ def build_mesh() -> HeadMesh:
     for name, side in (("left", 1), ("right", -1)):
         ball = eyes.eyeball(side)
         parts.add(f"{name}_eyeball", ball.vertices, ball.triangles)
-    return HeadMesh(parts.vertices, parts.triangles, parts.groups, mirror_map(parts.vertices))
+    return HeadMesh(parts.vertices, parts.triangles, parts.groups, skin.midpoints, mirror_map(parts.vertices))
 
 
 def _clean(skin: OuterSkin) -> tuple[OuterSkin, dict[str, np.ndarray]]:
@@ -92,6 +94,7 @@ def _clean(skin: OuterSkin) -> tuple[OuterSkin, dict[str, np.ndarray]]:
         skin.face_count,
         (new_id[skin.ear_rings[0]], new_id[skin.ear_rings[1]]),
         (np.array([], int), np.array([], int)),
+        skin.midpoints,
         new_id[skin.neck_rim],
     )
     named = {}

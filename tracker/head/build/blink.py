@@ -12,10 +12,10 @@ from tracker.head.build.canonical import LEFT_LOWER_LID, LEFT_UPPER_LID, smooths
 
 # Share of the slit that the upper lid travels; the lower one rises by the rest.
 UPPER_SHARE = 0.86
-CLOSED_OUTER_MM = 14.1
+CLOSED_OUTER_MM = 13.9
 CLOSED_INNER_MM = 13.4
 # Elevation above the lid's edge (radians over the ball) at which the skin no longer follows it.
-_FOLLOW_UP_RAD = 0.62
+_FOLLOW_UP_RAD = 0.85
 _FOLLOW_DOWN_RAD = 0.75
 
 
@@ -44,11 +44,8 @@ def _closure(mesh: HeadMesh, name: str, side: int, upper: tuple[int, ...], lower
     # Turning about the x axis through the ball's middle keeps every vertex at its distance from that axis.
     cos, sin = np.cos(turn), np.sin(turn)
     turned = np.stack([arm[:, 0], cos * arm[:, 1] + sin * arm[:, 2], -sin * arm[:, 1] + cos * arm[:, 2]], 1)
-    lift = np.zeros(len(arm))
-    lift[mesh.groups["face"]] = CLOSED_OUTER_MM
-    turned_radius = np.linalg.norm(turned, axis=1)
-    push = np.maximum(lift - turned_radius, 0) * reach / np.maximum(turned_radius, 1e-9)
-    moved = (turned * (1 + push[:, None]) - arm) * near[:, None]
+    turned *= ((1 - reach) * radius + reach * CLOSED_OUTER_MM)[:, None] / np.maximum(radius, 1e-9)[:, None]
+    moved = (turned - arm) * near[:, None]
     out = np.zeros_like(arm)
     face = mesh.groups["face"]
     out[face] = moved[face]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tracker.head.build.fair import fair_values
+
 CANONICAL_OBJ = Path(__file__).parent / "data" / "canonical_face_model.obj"
 
 # Rings of the FaceMesh topology, subject's right side (negative x) from the outer corner.
@@ -18,11 +20,15 @@ LEFT_LOWER_LID = (263, 249, 390, 373, 374, 380, 381, 382, 362)
 UPPER_INNER_LIP = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 LOWER_INNER_LIP = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 
+UPPER_SECOND_RING = (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292)
+LOWER_SECOND_RING = (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292)
+SECOND_RING_GAP_MM = 0.7
+
 EYE_Y_MM = 26.3
 EYE_X_MM = 31.5  # half the mean inter-pupillary distance, 63 mm
 # Half of the remaining slit between the closed lips: enough to keep the two surfaces apart, too little to see.
 LIP_HALF_GAP_MM = 0.05
-LIP_CLOSING_RANGE_MM = 6.5
+LIP_CLOSING_RANGE_MM = 12.0
 
 
 def read_canonical(path: Path = CANONICAL_OBJ) -> tuple[np.ndarray, np.ndarray]:
@@ -40,14 +46,14 @@ def read_canonical(path: Path = CANONICAL_OBJ) -> tuple[np.ndarray, np.ndarray]:
 def coarse_face() -> tuple[np.ndarray, np.ndarray]:
     """The metric face with open eye slits and closed lips: (468, 3) mm, and triangles without lid and lip fillings."""
     vertices, triangles = read_canonical()
-    vertices = close_lips(to_metric(vertices))
+    vertices = to_metric(vertices)
     for ring in (
         RIGHT_UPPER_LID + RIGHT_LOWER_LID,
         LEFT_UPPER_LID + LEFT_LOWER_LID,
         UPPER_INNER_LIP + LOWER_INNER_LIP,
     ):
         triangles = triangles[~np.isin(triangles, ring).all(1)]
-    return vertices, triangles
+    return close_lips(vertices, triangles), triangles
 
 
 def to_metric(vertices: np.ndarray) -> np.ndarray:
@@ -66,26 +72,30 @@ def to_metric(vertices: np.ndarray) -> np.ndarray:
     return np.stack([x, y, z], 1)
 
 
-def close_lips(vertices: np.ndarray) -> np.ndarray:
-    """Moves both lips to a common line; the canonical mouth is 5 mm open."""
+def close_lips(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Moves both lips to a common line; the canonical mouth is 5 mm open. `triangles` must leave the mouth open."""
     upper, lower = vertices[list(UPPER_INNER_LIP)], vertices[list(LOWER_INNER_LIP)]
     middle = (upper + lower) / 2
-    # The lower lip travels further in speech, but the neutral line lies midway.
-    middle[1:-1, 1] = 0.5 * middle[1:-1, 1] + 0.5 * np.interp(middle[1:-1, 0], middle[[0, 5, 10], 0], middle[[0, 5, 10], 1])
+    straight = np.interp(middle[:, 0], middle[[0, 5, 10], 0], middle[[0, 5, 10], 1])
+    middle[1:-1, 1] = (0.5 * middle[:, 1] + 0.5 * straight)[1:-1]
+    target = vertices.copy()
+    for ids, side in ((UPPER_INNER_LIP, 1.0), (LOWER_INNER_LIP, -1.0)):
+        target[list(ids)] = middle
+        target[list(ids[1:-1]), 1] += side * LIP_HALF_GAP_MM
+    ring = list(UPPER_INNER_LIP + LOWER_INNER_LIP)
+    distance = np.linalg.norm(vertices[:, None] - vertices[ring][None], axis=2).min(1)
+    fixed = distance > LIP_CLOSING_RANGE_MM
+    fixed[ring] = True
+    return _part_second_rings(vertices + fair_values(vertices, triangles, fixed, target - vertices))
+
+
+def _part_second_rings(vertices: np.ndarray) -> np.ndarray:
+    """Keeps the rings in front of the lip line apart; at the canonical corners the upper one hangs below the lower."""
     out = vertices.copy()
-    line_y = np.interp(vertices[:, 0], middle[:, 0], middle[:, 1])
-    for ids, ring, side in ((UPPER_INNER_LIP, upper, 1.0), (LOWER_INNER_LIP, lower, -1.0)):
-        target = middle.copy()
-        target[1:-1, 1] += side * LIP_HALF_GAP_MM
-        moves = target - ring
-        own = side * (vertices[:, 1] - line_y) > 0
-        own[list(ids)] = True
-        for vertex in np.flatnonzero(own):
-            distance = np.linalg.norm(vertices[vertex] - ring, axis=1)
-            closeness = np.exp(-((distance / 4.0) ** 2)) + 1e-12
-            fade = np.exp(-((distance.min() / LIP_CLOSING_RANGE_MM) ** 2))
-            out[vertex] = vertices[vertex] + fade * (closeness @ moves) / closeness.sum()
-        out[list(ids)] = target
+    for upper, lower in zip(UPPER_SECOND_RING[1:-1], LOWER_SECOND_RING[1:-1], strict=True):
+        lack = max(SECOND_RING_GAP_MM - (out[upper, 1] - out[lower, 1]), 0.0)
+        out[upper, 1] += lack / 2
+        out[lower, 1] -= lack / 2
     return out
 
 

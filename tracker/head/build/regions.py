@@ -63,7 +63,7 @@ def _inside_outline(vertices: np.ndarray, face: np.ndarray, outline: tuple[int, 
     """Face vertices that lie within a closed line of FaceMesh points seen from the front, or on it."""
     polygon = vertices[list(outline), :2]
     arm = polygon - polygon.mean(0)
-    grown = polygon + 0.15 * arm / np.linalg.norm(arm, axis=1, keepdims=True)
+    grown = polygon + 0.5 * arm / np.linalg.norm(arm, axis=1, keepdims=True)
     return face[in_polygon(vertices[face, :2], grown)]
 
 

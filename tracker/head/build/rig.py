@@ -25,9 +25,8 @@ _JAW_POINTS = (18, 83, 182, 106, 200, 201, 199, 208, 175, 171, 152, 148, 176, 14
 _STILL_POINTS = (
     *(164, 167, 165, 2, 97, 98, 1, 4, 129, 203, 36, 205, 50, 117, 123, 116, 227, 234, 127, 10, 9, 33, 133, 92),
 )
-# Shares along the lips from the corner to the middle: an opening mouth is oval, its corners move half-way.
-_LOWER_SHARES = (0.45, 0.62, 0.77, 0.90, 0.98, 1.0)
-_UPPER_SHARES = (0.45, 0.30, 0.16, 0.06, 0.01, 0.0)
+_CORNER_SHARE = 0.45
+# Lip rings from the corner to the middle, outermost first.
 _LOWER_RINGS = ((61, 146, 91, 181, 84, 17), (76, 77, 90, 180, 85, 16), (62, 96, 89, 179, 86, 15), (78, 95, 88, 178, 87, 14))
 _UPPER_RINGS = ((61, 185, 40, 39, 37, 0), (76, 184, 74, 73, 72, 11), (62, 183, 42, 41, 38, 12), (78, 191, 80, 81, 82, 13))
 
@@ -67,22 +66,35 @@ def jaw_weights(mesh: HeadMesh, fields: SkinFields) -> np.ndarray:
     still_parts = [still_skull, mesh.groups["left_ear"], mesh.groups["right_ear"], mesh.groups["neck_cap"]]
     values = dict.fromkeys(np.concatenate(still_parts).tolist(), 0.0)
     right = dict.fromkeys(_STILL_POINTS, 0.0) | dict.fromkeys(_JAW_POINTS, 1.0)
-    for rings, shares in ((_LOWER_RINGS, _LOWER_SHARES), (_UPPER_RINGS, _UPPER_SHARES)):
+    for rings, lower in ((_LOWER_RINGS, True), (_UPPER_RINGS, False)):
         for ring in rings:
-            right |= dict(zip(ring, shares, strict=True))
+            across = vertices[list(ring), 0] / vertices[ring[0], 0]
+            right |= dict(zip(ring, _lip_share(across, lower).tolist(), strict=True))
     values |= right | {int(mesh.mirror[point]): share for point, share in right.items()}
+    lips = {point for ring in _LOWER_RINGS + _UPPER_RINGS for point in ring}
+    lips |= {int(mesh.mirror[point]) for point in lips}
+    values |= {mid: (values[a] + values[b]) / 2 for (a, b), mid in mesh.midpoints.items() if a in lips and b in lips}
     weight = fields.through(values)
     weight = follow_openings(mesh, weight[:, None], (1.0,) * 7)[:, 0]
     loop = vertices[mesh.groups["lip_loop"]]
     lower = ~upper_side(loop)
     rings = mesh.groups["mouth_bag"][:-1].reshape(-1, len(loop))
     for ids in rings[2:]:
-        weight[ids[lower]] = np.maximum(weight[ids[lower]], 0.6 * weight[ids[lower]] + 0.4)
+        share = weight[ids[lower]]
+        weight[ids[lower]] = share + 0.5 * (1 - share) * smoothstep((share - _CORNER_SHARE) / 0.4)
     weight[mesh.groups["mouth_bag"][-1]] = 0.3
     weight[mesh.groups["lower_teeth"]] = 1.0
     for name in ("left", "right"):
         weight[mesh.groups[f"{name}_socket"]] = 0.0
     return 0.5 * (weight + weight[mesh.mirror])
+
+
+def _lip_share(across: np.ndarray, lower: bool) -> np.ndarray:
+    """Jaw share along a lip, from the middle (across 0) to the corner (1): an opening mouth is oval."""
+    across = np.clip(across, 0, 1)
+    if lower:
+        return _CORNER_SHARE + (1 - _CORNER_SHARE) * (1 - across**2) ** 0.7
+    return _CORNER_SHARE * across**2.6
 
 
 def root_weights(mesh: HeadMesh) -> np.ndarray:

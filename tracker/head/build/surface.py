@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 from tracker.head.build import guide
 from tracker.head.build.canonical import smoothstep
 from tracker.head.build.fair import SoftTargets, fair, smooth_tangentially
-from tracker.head.build.mesh import boundary_loops, subdivide
+from tracker.head.build.mesh import Edge, boundary_loops, subdivide
 from tracker.head.build.skull import HalfSkull, half_skull
 
 FACEMESH_COUNT = 468
@@ -34,6 +34,7 @@ class OuterSkin:
         ear_rings: root rings of the left and the right ear, counter-clockwise seen from the left side (left ear)
             and mirrored (right ear).
         inside_ears: ids of the vertices inside those rings.
+        midpoints: edge of two FaceMesh points to the id of its midpoint.
         neck_rim: ids of the rim of the neck's lower end, in order.
     """
 
@@ -42,19 +43,20 @@ class OuterSkin:
     face_count: int
     ear_rings: tuple[np.ndarray, np.ndarray]
     inside_ears: tuple[np.ndarray, np.ndarray]
+    midpoints: dict[Edge, int]
     neck_rim: np.ndarray
 
 
 def outer_skin(coarse_vertices: np.ndarray, coarse_triangles: np.ndarray) -> OuterSkin:
     """Refines the face once and builds cranium and neck around it."""
-    face, face_triangles, _ = subdivide(coarse_vertices, coarse_triangles)
+    face, face_triangles, midpoints = subdivide(coarse_vertices, coarse_triangles)
     face[np.abs(face[:, 0]) < 1e-6, 0] = 0.0
     left_edge = _half_edge(face, face_triangles)
     skull = half_skull(face[left_edge])
     joined = _join(face, face_triangles, left_edge, skull)
     vertices = _fair(joined)
     rim = next(loop for loop in boundary_loops(joined.triangles) if vertices[loop[0], 1] < guide.NECK_BOTTOM_Y_MM + 1)
-    return OuterSkin(vertices, joined.triangles, len(face), joined.ear_rings, joined.inside_ears, np.array(rim))
+    return OuterSkin(vertices, joined.triangles, len(face), joined.ear_rings, joined.inside_ears, midpoints, np.array(rim))
 
 
 def _half_edge(face: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -83,6 +85,7 @@ def _join(face: np.ndarray, face_triangles: np.ndarray, left_edge: np.ndarray, s
         len(face),
         (left_ids[skull.ear_ring], right_ids[skull.ear_ring]),
         (left_ids[skull.inside_ear], right_ids[skull.inside_ear]),
+        {},
         np.array([], int),
     )
 

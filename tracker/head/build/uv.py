@@ -9,9 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
+from scipy.spatial import cKDTree
 
 from tracker.head.build.assemble import HeadMesh
+from tracker.head.build.canonical import smoothstep
 from tracker.head.build.mesh import boundary_loops
+from tracker.head.build.mouth import TEETH_COLUMNS
+from tracker.head.build.relax import RelaxProblem, relax, rest_shapes
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,14 @@ _MIDDLE_BOXES = {
 }
 
 
+# How much larger than the back of the head the face is drawn, beyond 1.
+_FACE_MAGNIFICATION = 1.3
+_MAGNIFY_POWER = 0.6
+_RELAX_STEPS = 250
+# Eyeballs are drawn with radius (polar angle)^power, which gives the iris more room than the hidden back.
+_BALL_POWER = 0.6
+
+
 class _AtlasBuilder:
     def __init__(self, mesh: HeadMesh) -> None:
         self.mesh = mesh
@@ -51,6 +63,10 @@ class _AtlasBuilder:
 
     def place(self, rows: np.ndarray, plane: np.ndarray, local: np.ndarray, box: tuple[float, float, float, float]) -> None:
         """Adds an island: mesh triangles `rows`, whose corners are `local` ids into `plane`, scaled into a box."""
+        corners = plane[local]
+        u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+        if (u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]).sum() < 0:
+            plane = plane * [-1, 1]
         low, high = plane.min(0), plane.max(0)
         centre, half = np.array(box[:2]), np.array(box[2:])
         self.uv.append(centre + (plane - (low + high) / 2) / ((high - low) / 2) * half)
@@ -107,7 +123,7 @@ def _ball(mesh: HeadMesh, rows: np.ndarray, name: str) -> tuple[np.ndarray, np.n
     centre_z = (mesh.vertices[ids[0], 2] + mesh.vertices[ids[-1], 2]) / 2
     unit[:, 2] = mesh.vertices[ids, 2] - centre_z
     unit[:, :2] = mesh.vertices[ids, :2] - mesh.vertices[ids[0], :2]
-    polar = np.arctan2(np.hypot(unit[:, 0], unit[:, 1]), unit[:, 2])
+    polar = (np.arctan2(np.hypot(unit[:, 0], unit[:, 1]), unit[:, 2]) / np.pi) ** _BALL_POWER
     longitude = np.arctan2(unit[:, 1], unit[:, 0])
     plane = np.column_stack([polar * np.cos(longitude), polar * np.sin(longitude)])[:-1]
     local = np.searchsorted(ids, mesh.triangles[rows])
@@ -117,7 +133,7 @@ def _ball(mesh: HeadMesh, rows: np.ndarray, name: str) -> tuple[np.ndarray, np.n
     for k, row in enumerate(back):
         others = local[row][local[row] != last]
         direction = plane[others].mean(0)
-        copies.append(direction / np.linalg.norm(direction) * np.pi)
+        copies.append(direction / np.linalg.norm(direction))
         local[row][local[row] == last] = last + k
     return np.concatenate([plane, np.array(copies)]), local
 
@@ -129,7 +145,10 @@ def _box_strip(mesh: HeadMesh, rows: np.ndarray, name: str) -> tuple[np.ndarray,
     for row, tri in enumerate(triangles):
         column, corner = tri // 4, tri % 4
         if np.ptp(column) == 0:
-            at = np.column_stack([np.where(column > 0, 15.2, -1.2) + 0.8 * np.isin(corner, (1, 2)), 0.8 * (corner >= 2)])
+            # The two end caps face opposite ways: one lies mirrored.
+            first = column[0] == 0
+            deep = 0.8 * np.isin(corner, (1, 2))
+            at = np.column_stack([-1.2 + deep if first else TEETH_COLUMNS + 1.0 - deep, 0.8 * (corner >= 2)])
         else:
             wraps = set(corner.tolist()) == {0, 3}
             at = np.column_stack([column.astype(float), np.where(wraps & (corner == 0), 4, corner)])
@@ -177,8 +196,44 @@ def _place_skin(builder: _AtlasBuilder, rows: np.ndarray) -> None:
     angle = np.pi / 2 + direction * 2 * np.pi * share
     circle = np.column_stack([np.cos(angle), np.sin(angle)])
     outline = np.sign(circle) * np.abs(circle) ** 0.8
-    plane = tutte(vertices, local, loop, outline)
-    builder.place(rows, plane, local, _SKIN_BOX)
+    builder.place(rows, _flatten_skin(vertices, local, loop, outline), local, _SKIN_BOX)
+
+
+def _flatten_skin(vertices: np.ndarray, triangles: np.ndarray, loop: np.ndarray, outline: np.ndarray) -> np.ndarray:
+    """Tutte's embedding with the face magnified, then relaxed: (N, 2)."""
+    all_triangles, points = fill_holes(vertices, triangles, loop)
+    plane = tutte(points, all_triangles, loop, outline)
+    mirror = cKDTree(plane).query(plane * [-1, 1])[1]
+    plane = _magnify(plane, plane[vertices[:, 2].argmax()], outline)
+    facial = smoothstep((points[:, 2] + 55) / 60) * smoothstep((points[:, 1] + 125) / 40)
+    size = (1 + _FACE_MAGNIFICATION * facial)[all_triangles].mean(1)
+    rest = rest_shapes(points, all_triangles, size)
+    # Fillings of the eyes, mouth and ears keep the shape they have in the plane; they only stop the holes from folding.
+    filling = np.arange(len(all_triangles)) >= len(triangles)
+    corners = plane[all_triangles]
+    flat = np.stack([corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]], 2)
+    scale = np.sqrt(np.linalg.det(flat)[~filling].sum() / np.linalg.det(rest)[~filling].sum())
+    rest = np.where(filling[:, None, None], flat, rest * scale)
+    fixed = np.zeros(len(points), bool)
+    fixed[loop] = True
+    weights = np.where(filling, 0.3, 1 + 2 * facial[all_triangles].mean(1))
+    plane = relax(plane, RelaxProblem(all_triangles, rest, weights, fixed), _RELAX_STEPS)
+    plane = (plane + plane[mirror] * [-1, 1]) / 2
+    return plane[: len(vertices)]
+
+
+def _magnify(plane: np.ndarray, centre: np.ndarray, outline: np.ndarray) -> np.ndarray:
+    """Moves everything away from `centre` along rays, leaving the outline where it is."""
+    arm = plane - centre
+    angle = np.arctan2(arm[:, 1], arm[:, 0])
+    rim = outline - centre
+    rim_angle = np.arctan2(rim[:, 1], rim[:, 0])
+    order = np.argsort(rim_angle)
+    reach = np.interp(angle, rim_angle[order], np.linalg.norm(rim, axis=1)[order], period=2 * np.pi)
+    radius = np.linalg.norm(arm, axis=1)
+    share = np.clip(radius / reach, 1e-9, 1)
+    grown = np.where(share > 1 - 1e-9, 1.0, share ** (_MAGNIFY_POWER - 1))
+    return centre + arm * grown[:, None]
 
 
 def _seam(mesh: HeadMesh) -> np.ndarray:
@@ -193,22 +248,24 @@ def _seam(mesh: HeadMesh) -> np.ndarray:
     return np.concatenate([[top], order])
 
 
-def tutte(vertices: np.ndarray, triangles: np.ndarray, loop: np.ndarray, outline: np.ndarray) -> np.ndarray:
-    """Mean-value embedding with the boundary on a convex outline; other boundary loops (holes) stay free.
-
-    Source: Floater, Mean Value Coordinates, CAGD 2003.
-    """
-    count = len(vertices)
-    filled = [triangles]
-    points = vertices
+def fill_holes(vertices: np.ndarray, triangles: np.ndarray, loop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Closes every boundary loop but `loop` by a fan: triangles (the old ones first) and vertices."""
+    filled, points = [triangles], vertices
     for hole in boundary_loops(triangles):
         if set(hole) == set(loop.tolist()):
             continue
         centre = len(points)
         points = np.concatenate([points, points[hole].mean(0, keepdims=True)])
         filled.append(np.array([(b, a, centre) for a, b in zip(hole, np.roll(hole, -1), strict=True)]))
-    all_triangles = np.concatenate(filled)
-    weights = _mean_value_weights(points, all_triangles)
+    return np.concatenate(filled), points
+
+
+def tutte(points: np.ndarray, triangles: np.ndarray, loop: np.ndarray, outline: np.ndarray) -> np.ndarray:
+    """Mean-value embedding of a disc with its boundary on a convex outline: (N, 2).
+
+    Source: Floater, Mean Value Coordinates, CAGD 2003.
+    """
+    weights = _mean_value_weights(points, triangles)
     fixed = np.zeros(len(points), bool)
     fixed[loop] = True
     plane = np.zeros((len(points), 2))
@@ -216,7 +273,7 @@ def tutte(vertices: np.ndarray, triangles: np.ndarray, loop: np.ndarray, outline
     laplacian = sparse.diags(np.asarray(weights.sum(1)).ravel()) - weights
     free = ~fixed
     plane[free] = splu(laplacian[free][:, free].tocsc()).solve(-laplacian[free][:, fixed] @ plane[fixed])
-    return plane[:count]
+    return plane
 
 
 def _mean_value_weights(points: np.ndarray, triangles: np.ndarray) -> sparse.csr_matrix:
