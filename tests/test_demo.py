@@ -76,6 +76,9 @@ def test_identity_is_not_the_mean_head(model) -> None:
     subject = model.rest_vertices(motion.shape.float())[face].double().numpy()
     distance = np.linalg.norm(rigidly_aligned(subject, mean) - mean, axis=1)
     assert 0.001 < np.median(distance) < 0.01
+    # A single camera does not see size: the subject has the mean head's.
+    spread = [np.linalg.norm(points - points.mean(0)) for points in (subject, mean)]
+    assert spread[0] == pytest.approx(spread[1], rel=1e-4)
 
 
 def test_directional_light_is_a_clamped_cosine() -> None:

@@ -47,7 +47,11 @@ def test_detected_green_and_fitted_red() -> None:
     changed = np.abs(out.astype(int) - out[0, 0]).max(2) > 30
     assert (out[changed][:, 1] > out[changed][:, 0]).all()
     red = draw_landmarks(image, None, grid)
-    assert (red[changed][:, 0] > red[changed][:, 1]).mean() > 0.95
+    changed = np.abs(red.astype(int) - red[0, 0]).max(2) > 30
+    assert (red[changed][:, 0] > red[changed][:, 1]).all()
+    both = draw_landmarks(image, grid, grid)
+    assert (both[..., 0] > both[..., 1] + 60).any()
+    assert (both[..., 1] > both[..., 0] + 60).any()
 
 
 def test_footer_sets_text_left_and_right() -> None:

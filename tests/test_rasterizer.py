@@ -139,6 +139,19 @@ def test_visible_points_on_two_layers() -> None:
     assert not visible_points(fragments, points, -towards, camera).any()
 
 
+@pytest.mark.parametrize("cull_back", [False, True])
+def test_pytorch3d_equals_slow(cull_back: bool) -> None:
+    pytest.importorskip("pytorch3d", reason="pytorch3d is not installed (conda, environment.yml)")
+    vertices, triangles = random_soup(5, 30)
+    found = rasterize(vertices, triangles, CAMERA, SIZE, "pytorch3d", cull_back=cull_back)
+    slow = rasterize(vertices, triangles, CAMERA, SIZE, "reference", cull_back=cull_back)
+    # Float32 edges may fall to either side of a pixel centre.
+    same = found.triangle_index == slow.triangle_index
+    assert same.mean() > 0.99
+    np.testing.assert_allclose(found.depth_m[same], slow.depth_m[same], rtol=1e-4)
+    np.testing.assert_allclose(found.bary[same], slow.bary[same], atol=1e-3)
+
+
 def test_bad_arguments_are_refused() -> None:
     vertices, triangles = random_soup(0, 3)
     with pytest.raises(ValueError, match="unknown rasteriser"):

@@ -86,7 +86,8 @@ def draw_landmarks(
     if detected68_px is not None:
         draw_points(out, detected68_px * scale, (150, 235, 165), 1.3)
     if detected478_px is not None:
-        draw_lines(out, detected478_px * scale, DENSE_LINES, GREEN)
+        # Thicker than the red lines over it, so that both are seen where they agree.
+        draw_lines(out, detected478_px * scale, DENSE_LINES, GREEN, thickness=2)
     if fitted478_px is not None:
         draw_lines(out, fitted478_px * scale, DENSE_LINES, RED)
     return out

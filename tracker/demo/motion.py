@@ -20,6 +20,8 @@ FRONTAL = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
 _START_SECONDS = 0.5
 _BLINK = (0.3, 0.85, 1.0, 0.9, 0.55, 0.2)
 _JAW_OPEN_RADIANS = math.radians(8.5)
+# Newton's method on the size: it is nearly linear in the coefficients, the second step is exact to micrometres.
+_SIZE_STEPS = 4
 # Share of the head's rotation that the shoulders follow.
 BODY_SHARE = 0.2
 # How far the upper lid comes down when the eye looks down by a radian, in closures.
@@ -111,7 +113,7 @@ def make_motion(spec: DemoSpec, model: HeadModel) -> Motion:
     rng = np.random.default_rng(spec.seed)
     seconds = np.arange(spec.frame_count) / spec.fps
     onset = np.clip(seconds / _START_SECONDS, 0, 1) ** 2 * (3 - 2 * np.clip(seconds / _START_SECONDS, 0, 1))
-    shape = spec.identity_std * rng.standard_normal(model.shape_count).clip(-2, 2)
+    shape = _at_mean_size(model, spec.identity_std * rng.standard_normal(model.shape_count).clip(-2, 2))
     angles = _head_angles(spec, seconds, rng) * onset[:, None]
     pivot = model.joints(torch.from_numpy(shape).float())[ROOT].double()
     centre = FRONTAL @ pivot + torch.from_numpy(_travel(spec, seconds, rng) * onset[:, None])
@@ -135,6 +137,25 @@ def make_motion(spec: DemoSpec, model: HeadModel) -> Motion:
         light=light,
         key_direction=torch.from_numpy(key),
     )
+
+
+def _at_mean_size(model: HeadModel, shape: np.ndarray) -> np.ndarray:
+    """The identity nearest to `shape` (in standard deviations) whose face is as large as the mean head's.
+
+    A single camera cannot tell a large head from a near one. A track of a clip without scale in it can only be right
+    about size by its prior, so the truth has the prior's size and errors are of form, depth and focal length.
+    """
+    region = model.regions.get("face", torch.arange(model.vertex_count))
+    face = model.template[region].double().numpy()
+    basis = model.shape_basis[region].double().numpy()
+    basis = basis - basis.mean(0)
+    target = np.linalg.norm(face - face.mean(0))
+    for _ in range(_SIZE_STEPS):
+        arms = face - face.mean(0) + basis @ shape
+        size = np.linalg.norm(arms)
+        slope = np.einsum("vk,vks->s", arms, basis) / size
+        shape = shape + slope * (target - size) / max(float(slope @ slope), 1e-12)
+    return shape
 
 
 def smooth_noise(rng: np.random.Generator, count: int, fps: float, period_s: float) -> np.ndarray:

@@ -16,6 +16,7 @@ from tracker.render import Drawing, Surface, View, draw, render, rgba_texture
 _CORNEA_RADIUS_M, _CORNEA_AHEAD_M = 0.0078, 0.0053
 # The reflected lamp is a soft dot about 0.8 mm wide.
 _GLINT_SIGMA_M = 0.00045
+_LAMP_WIDTH = 1.0
 _VIGNETTE = 0.12
 
 
@@ -72,7 +73,9 @@ class Scene:
         for side, joint in enumerate((LEFT_EYE, RIGHT_EYE)):
             gaze = params.eyes[side].numpy()[:, 2]
             cornea = view.R @ (joints[joint] + _CORNEA_AHEAD_M * gaze) + view.t
-            half = key - cornea / np.linalg.norm(cornea)
+            towards = -cornea / np.linalg.norm(cornea)
+            # The lamp is wide; of what it mirrors, the part nearest to the camera is the brightest.
+            half = key + (1 + _LAMP_WIDTH) * towards
             point = cornea + _CORNEA_RADIUS_M * half / np.linalg.norm(half)
             u = view.intrinsics.focal_px * point[0] / point[2] + view.intrinsics.cx_px
             v = view.intrinsics.focal_px * point[1] / point[2] + view.intrinsics.cy_px

@@ -28,6 +28,9 @@ def rasterize_pytorch3d(
         # Culled here, by the same sign as the numba backend, so that nothing hangs on pytorch3d's winding rule.
         a, b, c = np.moveaxis(np.asarray(vertices_cam_m, np.float64)[triangles], 1, 0)
         drawn = np.flatnonzero((a * np.cross(b, c)).sum(1) < 0)
+    if len(drawn) == 0:
+        empty = np.full((height, width), BACKGROUND, np.int32)
+        return Fragments(empty, np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     s = min(height, width) / 2
     points = torch.as_tensor(np.asarray(vertices_cam_m), dtype=torch.float32, device=device)
