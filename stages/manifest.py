@@ -23,6 +23,7 @@ _WITHOUT_EFFECT = frozenset(
     {"tracker.config", "tracker.settings", "stages.config_file", "stages.logs", "stages.context", "stages.manifest"}
 )
 _HASH_THREADS = 2
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,18 @@ class HashCache:
         known = self._known.get(str(path.absolute()))
         if known is not None and known[:3] == stamp:
             return str(known[3])
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        digest = _content_hash(path)
         self._known[str(path.absolute())] = [*stamp, digest]
         self._changed = True
         return digest
+
+
+def _content_hash(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def listing(path: Path) -> str:

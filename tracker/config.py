@@ -12,8 +12,9 @@ from tracker.settings import CalibrationSettings, EnergySettings, TrackingSettin
 
 SETTINGS = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-# Keys of metrical-tracker's configs/config.py (all its versions) that steer its Adam schedule or name files which
-# this project carries inside its head models. They are accepted, so that its YAML files run, and change nothing.
+# Keys of metrical-tracker's configs/config.py (all its versions) that steer its Adam schedule, name files which this
+# project carries inside its head models, or belong to the albedo space, for which `.frame` files hold zeros here. They
+# are accepted, so that its YAML files run, and change nothing.
 LEGACY_KEYS = frozenset(
     {
         "rotation_lr",
@@ -36,6 +37,8 @@ LEGACY_KEYS = frozenset(
         "w_jaw",
         "flame_template_path",
         "flame_lmk_path",
+        "tex_space_path",
+        "tex_params",
     }
 )
 
@@ -98,10 +101,8 @@ class Config(BaseModel):
     )
     head_path: str = Field("", description="File or folder of the head model; empty: the model's usual place.")
     flame_geom_path: str = Field("assets/FLAME2020/generic_model.pkl", description="FLAME geometry file.")
-    tex_space_path: str = Field("assets/FLAME2020/FLAME_texture.npz", description="FLAME albedo space file.")
     num_shape_params: int = Field(300, ge=0, le=500, description="Identity modes used, at most what the model has.")
     num_exp_params: int = Field(100, ge=0, le=500, description="Expression modes used, at most what the model has.")
-    tex_params: int = Field(140, ge=0, le=500, description="Albedo modes written to .frame files.")
 
     keyframes: tuple[int, ...] = Field(
         (), description="Frames of the joint calibration, counted after begin_frames; empty: chosen by yaw."
