@@ -66,7 +66,7 @@ def build_mesh() -> HeadMesh:
     parts.add("right_socket", socket * [-1, 1, 1], socket_triangles[:, ::-1], right_loop)
     parts.groups["right_lid_loop"] = right_loop
     lip_loop = loops["lip_loop"]
-    parts.add("mouth_bag", *mouth.bag(parts.vertices[lip_loop]), lip_loop)
+    parts.add("mouth_bag", *mouth.bag(lip_loop, parts.vertices[lip_loop]), lip_loop)
     for name in ("upper", "lower"):
         parts.add(f"{name}_teeth", *mouth.teeth(parts.vertices[lip_loop], name == "upper"))
     for name, side in (("left", 1), ("right", -1)):

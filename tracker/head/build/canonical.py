@@ -26,8 +26,8 @@ SECOND_RING_GAP_MM = 0.7
 
 EYE_Y_MM = 26.3
 EYE_X_MM = 31.5  # half the mean inter-pupillary distance, 63 mm
-# Half of the remaining slit between the closed lips: enough to keep the two surfaces apart, too little to see.
-LIP_HALF_GAP_MM = 0.05
+# The closed lips overlap by twice this, so that rounding cannot show the teeth through them.
+LIP_OVERLAP_MM = 0.04
 LIP_CLOSING_RANGE_MM = 12.0
 
 
@@ -81,7 +81,7 @@ def close_lips(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     target = vertices.copy()
     for ids, side in ((UPPER_INNER_LIP, 1.0), (LOWER_INNER_LIP, -1.0)):
         target[list(ids)] = middle
-        target[list(ids[1:-1]), 1] += side * LIP_HALF_GAP_MM
+        target[list(ids[1:-1]), 1] -= side * LIP_OVERLAP_MM
     ring = list(UPPER_INNER_LIP + LOWER_INNER_LIP)
     distance = np.linalg.norm(vertices[:, None] - vertices[ring][None], axis=2).min(1)
     fixed = distance > LIP_CLOSING_RANGE_MM

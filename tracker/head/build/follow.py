@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tracker.head.build import eyes, mouth
+from tracker.head.build import eyes
 from tracker.head.build.assemble import HeadMesh
 
 # Share of the lip edge's motion in each ring of the mouth bag, from the edge inwards.
@@ -40,8 +40,3 @@ def keep_lids_outside(mesh: HeadMesh, displacement: np.ndarray) -> np.ndarray:
             out[ids] += push
     return out
 
-
-def bag_halves(mesh: HeadMesh) -> np.ndarray:
-    """Which vertices of the mouth bag's rings belong to the upper half: (rings, N) bool."""
-    upper = mouth.upper_side(mesh.vertices[mesh.groups["lip_loop"]])
-    return np.broadcast_to(upper, (mouth.BAG_RING_COUNT, len(upper)))

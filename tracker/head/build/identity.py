@@ -12,10 +12,14 @@ import numpy as np
 from tracker.head.build import eyes
 from tracker.head.build.assemble import HeadMesh
 from tracker.head.build.canonical import smoothstep
+from tracker.head.build.mesh import cotangent_laplacian
+from tracker.head.build.mouth import BAG_RING_COUNT, upper_side
 
 SYMMETRIC_MODES = 62
 ASYMMETRIC_MODES = 6
 _ANCHOR_COUNT = 700
+# Modes beyond those kept, so that taking out rigid motion and tidying eyes and mouth does not thin the last ones.
+_SPARE_MODES = 30
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,9 @@ class Kernel:
 
 
 _KERNELS = (
-    Kernel(75.0, (1.5, 1.9, 1.9), 1.3),
-    Kernel(38.0, (1.1, 1.4, 1.5), 0.7),
-    Kernel(20.0, (0.75, 0.95, 1.15), 0.25),
+    Kernel(75.0, (1.5, 1.7, 1.7), 1.3),
+    Kernel(38.0, (1.1, 1.25, 1.35), 0.7),
+    Kernel(20.0, (0.75, 0.85, 1.0), 0.25),
 )
 _ASYMMETRIC = Kernel(60.0, (0.45, 0.45, 0.45), 1.0)
 # Standard deviations of the head's size and of its breadth, height and depth beyond that.
@@ -48,10 +52,44 @@ _EYE_RIGID_MM, _EYE_FREE_MM = 16.5, 30.0
 def identity_basis(mesh: HeadMesh) -> np.ndarray:
     """(V, 3, S) mm per standard deviation, in order of falling variance, asymmetric modes last."""
     anchors = _anchors(mesh.vertices)
-    symmetric = _modes(mesh, anchors, _symmetric_covariance, SYMMETRIC_MODES)
-    skewed = _modes(mesh, anchors, _asymmetric_covariance, ASYMMETRIC_MODES)
-    basis = np.concatenate([symmetric, skewed], 2)
-    return np.stack([eyes_stay_round(mesh, basis[..., k]) for k in range(basis.shape[2])], 2)
+    weights = _variance_weights(mesh)
+    parts = []
+    for covariance, count in ((_symmetric_covariance, SYMMETRIC_MODES), (_asymmetric_covariance, ASYMMETRIC_MODES)):
+        raw = _modes(mesh, anchors, covariance, count + _SPARE_MODES)
+        raw = _without_rigid_motion(mesh.vertices, raw, weights)
+        tidy = np.stack([mouth_stays_closed(mesh, eyes_stay_round(mesh, raw[..., k])) for k in range(raw.shape[2])], 2)
+        parts.append(_principal(tidy, weights)[..., :count])
+    return np.concatenate(parts, 2)
+
+
+def _variance_weights(mesh: HeadMesh) -> np.ndarray:
+    """(V,) by how much a vertex counts when modes are ordered and rigid motion is taken out: area, the face most."""
+    _, areas = cotangent_laplacian(mesh.vertices, mesh.triangles)
+    weights = np.zeros(len(areas))
+    weights[mesh.groups["skull"]] = 0.3 * areas[mesh.groups["skull"]]
+    weights[mesh.groups["face"]] = areas[mesh.groups["face"]]
+    weights *= smoothstep((mesh.vertices[:, 1] + 125) / 40)
+    return weights / weights.sum()
+
+
+def _without_rigid_motion(vertices: np.ndarray, modes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Takes translation and rotation out of modes (V, 3, S): they belong to the head's pose."""
+    centred = vertices - weights @ vertices
+    turns = [np.cross(axis, centred) for axis in np.eye(3)]
+    rigid = np.stack([np.tile(axis, (len(vertices), 1)) for axis in np.eye(3)] + turns, 2)
+    gram = np.einsum("v,vki,vkj->ij", weights, rigid, rigid)
+    share = np.linalg.solve(gram, np.einsum("v,vki,vks->is", weights, rigid, modes))
+    return modes - rigid @ share
+
+
+def _principal(modes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The same distribution in uncorrelated modes of falling weighted variance."""
+    flat = modes.reshape(-1, modes.shape[2])
+    gram = flat.T @ (np.repeat(weights, 3)[:, None] * flat)
+    values, turn = np.linalg.eigh(gram)
+    rotated = flat @ turn[:, np.argsort(-values, kind="stable")]
+    largest = rotated[np.abs(rotated).argmax(0), np.arange(rotated.shape[1])]
+    return (rotated * np.sign(largest)).reshape(modes.shape)
 
 
 def _anchors(vertices: np.ndarray) -> np.ndarray:
@@ -130,4 +168,28 @@ def eyes_stay_round(mesh: HeadMesh, mode: np.ndarray) -> np.ndarray:
         share[mesh.groups[f"{name}_socket"]] = 1.0
         share[mesh.groups[f"{name}_lid_loop"]] = 1.0
         out += share[:, None] * (rigid - mode)
+    return out
+
+
+def mouth_stays_closed(mesh: HeadMesh, mode: np.ndarray) -> np.ndarray:
+    """Lets both lip edges move together, and bag and teeth with the lips, in a mode (V, 3)."""
+    out = mode.copy()
+    loop = mesh.groups["lip_loop"]
+    x = mesh.vertices[loop, 0]
+    upper = upper_side(loop, mesh.vertices[loop])
+    order_up, order_low = (ids[np.argsort(mesh.vertices[ids, 0])] for ids in (loop[upper], loop[~upper]))
+
+    def along(at: np.ndarray) -> np.ndarray:
+        lines = [
+            np.column_stack([np.interp(at, mesh.vertices[ids, 0], mode[ids, k]) for k in range(3)])
+            for ids in (order_up, np.concatenate([order_up[:1], order_low, order_up[-1:]]))
+        ]
+        return (lines[0] + lines[1]) / 2
+
+    out[loop] = along(x)
+    bag = mesh.groups["mouth_bag"]
+    out[bag[:-1]] = np.tile(along(x), (BAG_RING_COUNT, 1))
+    out[bag[-1]] = out[loop].mean(0)
+    for name in ("upper_teeth", "lower_teeth"):
+        out[mesh.groups[name]] = along(mesh.vertices[mesh.groups[name], 0])
     return out

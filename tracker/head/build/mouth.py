@@ -17,13 +17,15 @@ _BAG_RINGS = (
 BAG_RING_COUNT = len(_BAG_RINGS)
 _BAG_DEPTH_MM = 41.0
 TEETH_COLUMNS = 19
+UPPER_LIP_MIDDLE = 13  # FaceMesh
 
 
-def bag(loop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def bag(loop_ids: np.ndarray, loop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Closes the mouth behind the lips.
 
     Args:
-        loop: (N, 3) mm, the inner lip edge in boundary order.
+        loop_ids: (N,) ids of the inner lip edge in boundary order.
+        loop: (N, 3) mm, its positions.
 
     Returns:
         Vertices (rings of N, then the back pole) and triangles over loop and vertices, as `eyes.closing_rings`.
@@ -31,7 +33,7 @@ def bag(loop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     middle_y = loop[:, 1].mean()
     half_breadth = np.abs(loop[:, 0]).max()
     across = loop[:, 0] / half_breadth
-    upper = upper_side(loop)
+    upper = upper_side(loop_ids, loop)
     vault = np.where(upper, 1.0, -1.0) * np.sqrt(np.clip(1 - across**2, 0, 1))
     rings = []
     for depth, half_height, breadth in _BAG_RINGS:
@@ -43,16 +45,19 @@ def bag(loop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([*rings, pole]), closing_rings(len(loop), len(rings))
 
 
-def upper_side(loop: np.ndarray) -> np.ndarray:
-    """Which vertices of the inner lip loop belong to the upper lip (the corners count as upper)."""
-    right, left = int(loop[:, 0].argmin()), int(loop[:, 0].argmax())
+def upper_side(loop_ids: np.ndarray, loop: np.ndarray) -> np.ndarray:
+    """Which vertices of the inner lip loop belong to the upper lip (the corners count as upper).
+
+    Args:
+        loop_ids: (N,) vertex ids in boundary order.
+        loop: (N, 3) mm, their positions.
+    """
     count = len(loop)
+    right, left = int(loop[:, 0].argmin()), int(loop[:, 0].argmax())
     arc = [(right + k) % count for k in range((left - right) % count + 1)]
-    other = [k for k in range(count) if k not in set(arc)]
-    # The two lips coincide when closed; the canonical upper arc is the one whose middle lies higher.
-    upper_ids = arc if loop[arc[len(arc) // 2], 1] > loop[other[len(other) // 2], 1] else [*other, right, left]
+    other = [(left + k) % count for k in range((right - left) % count + 1)]
     out = np.zeros(count, bool)
-    out[upper_ids] = True
+    out[arc if UPPER_LIP_MIDDLE in loop_ids[arc] else other] = True
     return out
 
 
@@ -64,7 +69,7 @@ def teeth(loop: np.ndarray, upper: bool) -> tuple[np.ndarray, np.ndarray]:
         upper: the upper or the lower row.
     """
     half_breadth = np.abs(loop[:, 0]).max() * 0.82
-    front_z = loop[:, 2].max() - (6.5 if upper else 8.0)
+    front_z = loop[:, 2].max() - (7.2 if upper else 8.6)
     y0 = loop[:, 1].mean()
     edge, gum = (y0 - 0.8, y0 + 8.5) if upper else (y0 - 1.2, y0 - 9.0)
     x = np.linspace(-1, 1, TEETH_COLUMNS)

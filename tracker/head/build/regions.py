@@ -41,6 +41,7 @@ def build_regions(mesh: HeadMesh) -> dict[str, np.ndarray]:
         "left_eyeball": groups["left_eyeball"],
         "right_eyeball": groups["right_eyeball"],
         "inner_mouth": inner_mouth,
+        "teeth": np.concatenate([groups["upper_teeth"], groups["lower_teeth"]]),
         "boundary": groups["neck_cap"],
         "skin": np.setdiff1d(np.arange(len(vertices)), np.concatenate([inner_mouth, balls])),
     }

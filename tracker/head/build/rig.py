@@ -77,7 +77,7 @@ def jaw_weights(mesh: HeadMesh, fields: SkinFields) -> np.ndarray:
     weight = fields.through(values)
     weight = follow_openings(mesh, weight[:, None], (1.0,) * 7)[:, 0]
     loop = vertices[mesh.groups["lip_loop"]]
-    lower = ~upper_side(loop)
+    lower = ~upper_side(mesh.groups["lip_loop"], loop)
     rings = mesh.groups["mouth_bag"][:-1].reshape(-1, len(loop))
     for ids in rings[2:]:
         share = weight[ids[lower]]
