@@ -64,12 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = pipeline.select_stages(args.stages, args.first, args.last)
         configs = [_config(path, overrides) for path in args.cfg]
         _check_distinct(configs)
-        device = _device(configs[0].device)
+        devices = [_device(config.device) for config in configs]
     except InputError as error:
         logger.error(str(error))
         return BAD_INPUT
     try:
-        codes = [_run(config, names, device, args) for config in configs]
+        codes = [_run(config, names, device, args) for config, device in zip(configs, devices, strict=True)]
     except KeyboardInterrupt:
         logger.error("interrupted; the same command continues where it stopped")
         return INTERRUPTED
