@@ -37,12 +37,14 @@ class Bust:
         triangles: (F, 3) outward.
         uv: (V, 2).
         texture: (T, T, 3) float32.
+        collar_top_m: height of the collar's rim.
     """
 
     vertices: np.ndarray
     triangles: np.ndarray
     uv: np.ndarray
     texture: np.ndarray
+    collar_top_m: float
 
 
 def make_bust(model: HeadModel, vertices_head_m: np.ndarray, seed: int) -> Bust:
@@ -66,7 +68,7 @@ def make_bust(model: HeadModel, vertices_head_m: np.ndarray, seed: int) -> Bust:
     length = np.cumsum([0, *[np.linalg.norm(b[0] - a[0]) for a, b in pairwise(rings)]])
     v = 1 - np.repeat(length / length[-1], columns)
     uv = np.stack([np.tile(angle / (2 * np.pi), len(rings)), v], 1).astype(np.float32)
-    return Bust(vertices, quads.reshape(-1, 3), uv, _knit(seed))
+    return Bust(vertices, quads.reshape(-1, 3), uv, _knit(seed), top)
 
 
 def _neck(model: HeadModel, vertices: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ _CORNEA_RADIUS_M, _CORNEA_AHEAD_M = 0.0078, 0.0053
 # The reflected lamp is a soft dot about 0.8 mm wide.
 _GLINT_SIGMA_M = 0.00045
 _LAMP_WIDTH = 1.0
+_NECK_IN_COLLAR_M = 0.014
 _VIGNETTE = 0.12
 
 
@@ -88,9 +89,9 @@ class Scene:
         if not (0 <= row < height and 0 <= column < width):
             return False
         triangle = drawing.fragments.triangle_index[row, column]
-        if not 0 <= triangle < len(self.model.triangles):
+        vertex = int(self.surface.triangles[triangle, 0]) if triangle >= 0 else self.model.vertex_count
+        if vertex >= self.model.vertex_count:  # background or bust
             return False
-        vertex = int(self.surface.triangles[triangle, 0])
         return bool(self.model.skin_weights[vertex, joint] > 0.5 and eyeballs[vertex] == joint - LEFT_EYE)
 
 
@@ -106,15 +107,18 @@ def make_scene(spec: DemoSpec, model: HeadModel, motion: Motion, texture: np.nda
     """
     neutral = model.neutral()
     resting = type(neutral)(motion.shape.float(), neutral.expression, neutral.jaw, neutral.eyes, neutral.eyelids)
-    bust = make_bust(model, model.vertices(resting).numpy(), spec.seed)
+    resting_m = model.vertices(resting).numpy()
+    bust = make_bust(model, resting_m, spec.seed)
     size = texture.shape[0]
     cloth = cv2.resize(bust.texture, (size // 4, size), interpolation=cv2.INTER_CUBIC)
     share = size / (size + size // 4)
     head = Surface.of(model)
+    # What is deep inside the collar is left out, so that no turn of the head pushes it through the pullover.
+    shown = resting_m[head.triangles, 1].max(1) > bust.collar_top_m - _NECK_IN_COLLAR_M
     surface = Surface(
-        np.concatenate([head.triangles, bust.triangles + model.vertex_count]),
+        np.concatenate([head.triangles[shown], bust.triangles + model.vertex_count]),
         np.concatenate([head.uv * [share, 1], bust.uv * [1 - share, 1] + [share, 0]]).astype(np.float32),
-        np.concatenate([head.uv_triangles, bust.triangles + len(head.uv)]),
+        np.concatenate([head.uv_triangles[shown], bust.triangles + len(head.uv)]),
     )
     background = _background(photograph, spec.size)
     atlas = rgba_texture(np.concatenate([texture, cloth], 1))
