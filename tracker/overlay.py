@@ -19,6 +19,8 @@ WHITE: Colour = (235, 235, 235)
 GREY: Colour = (150, 150, 150)
 FOOTER_COLOUR: Colour = (24, 26, 30)
 
+_UNDERLINE: Colour = (24, 150, 58)
+
 # cv2 draws at whole pixels unless coordinates come as fixed point with this many fractional bits.
 _SHIFT = 4
 _FOOTER_TEXT_SHARE = 0.58
@@ -86,9 +88,11 @@ def draw_landmarks(
     if detected68_px is not None:
         draw_points(out, detected68_px * scale, (150, 235, 165), 1.3)
     if detected478_px is not None:
-        # Thicker than the red lines over it, so that both are seen where they agree.
-        draw_lines(out, detected478_px * scale, DENSE_LINES, GREEN, thickness=2)
+        # Thicker and darker than the red lines over it, so that both are seen where they agree.
+        draw_lines(out, detected478_px * scale, DENSE_LINES, _UNDERLINE, thickness=2)
+        draw_lines(out, detected478_px * scale, DENSE_LINES, GREEN)
     if fitted478_px is not None:
+        draw_lines(out, fitted478_px * scale, DENSE_LINES, RED)
         draw_lines(out, fitted478_px * scale, DENSE_LINES, RED)
     return out
 

@@ -42,12 +42,12 @@ MOUTH_REGIONS = (
 _SEEN = 0.5
 # Clay: eyeballs a little brighter than skin, irises and the mouth's inside dark, so that gaze and lips can be judged.
 _TONES = (
-    (MOUTH_REGIONS, 0.55),
+    (MOUTH_REGIONS, 0.4),
     (("left_eyeball", "right_eyeball"), 1.15),
     (("iris_left", "iris_right", "left_iris", "right_iris"), 0.4),
 )
 # The neck fades between these shares of the way from its end up to the chin.
-_FADE = (0.25, 0.65)
+_FADE = (0.5, 0.9)
 _WHOLE_PIXEL = 0.999
 
 
