@@ -14,6 +14,10 @@ from tracker.head.build.canonical import LEFT_LOWER_LID, LEFT_UPPER_LID, smooths
 UPPER_SHARE = 0.86
 CLOSED_OUTER_MM = 13.9
 CLOSED_INNER_MM = 13.4
+_LID_INSIDE_MM = 13.0
+# The upper lid closes a little over and in front of the lower one, so that no slit is left between them.
+_OVERLAP_SHARE = 0.015
+_UPPER_IN_FRONT_MM = 0.15
 # Elevation above the lid's edge (radians over the ball) at which the skin no longer follows it.
 _FOLLOW_UP_RAD = 0.85
 _FOLLOW_DOWN_RAD = 0.75
@@ -27,24 +31,24 @@ def eyelid_basis(mesh: HeadMesh) -> np.ndarray:
     return out
 
 
-
-
 def _closure(mesh: HeadMesh, name: str, side: int, upper: tuple[int, ...], lower: tuple[int, ...]) -> np.ndarray:
     centre = eyes.EYE_CENTRE_MM * [side, 1, 1]
     arm = mesh.vertices - centre
     elevation = np.arctan2(arm[:, 1], arm[:, 2])
-    upper_edge, lower_edge, meeting = _edges(arm, elevation, mesh, name, upper, lower)
+    upper_edge, lower_edge = _edges(arm, elevation, mesh, name, upper, lower)
     radius = np.linalg.norm(arm, axis=1)
     near = smoothstep((24.0 - radius) / 8.0) * (arm[:, 2] > 0)
     above = elevation - upper_edge
     below = lower_edge - elevation
     is_upper = above > below
     reach = np.where(is_upper, 1 - smoothstep(above / _FOLLOW_UP_RAD), 1 - smoothstep(below / _FOLLOW_DOWN_RAD))
-    turn = np.where(is_upper, meeting - upper_edge, meeting - lower_edge) * reach
+    slit = upper_edge - lower_edge
+    turn = np.where(is_upper, -(UPPER_SHARE + _OVERLAP_SHARE) * slit, (1 - UPPER_SHARE) * slit) * reach
     # Turning about the x axis through the ball's middle keeps every vertex at its distance from that axis.
     cos, sin = np.cos(turn), np.sin(turn)
     turned = np.stack([arm[:, 0], cos * arm[:, 1] + sin * arm[:, 2], -sin * arm[:, 1] + cos * arm[:, 2]], 1)
-    turned *= ((1 - reach) * radius + reach * CLOSED_OUTER_MM)[:, None] / np.maximum(radius, 1e-9)[:, None]
+    closed_radius = np.where(is_upper, CLOSED_OUTER_MM, CLOSED_OUTER_MM - _UPPER_IN_FRONT_MM)
+    turned *= ((1 - reach) * radius + reach * closed_radius)[:, None] / np.maximum(radius, 1e-9)[:, None]
     moved = (turned - arm) * near[:, None]
     out = np.zeros_like(arm)
     face = mesh.groups["face"]
@@ -55,8 +59,8 @@ def _closure(mesh: HeadMesh, name: str, side: int, upper: tuple[int, ...], lower
 
 def _edges(
     arm: np.ndarray, elevation: np.ndarray, mesh: HeadMesh, name: str, upper: tuple[int, ...], lower: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Elevations of the two lid edges and of the line where they meet, as functions of x, at every vertex."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Elevations of the upper and the lower lid edge as functions of x, at every vertex."""
     loop = mesh.groups[f"{name}_lid_loop"]
     inner, outer = sorted((upper[0], upper[-1]), key=lambda i: abs(mesh.vertices[i, 0]))
     position = [list(loop).index(i) for i in (outer, inner)]
@@ -68,7 +72,7 @@ def _edges(
     for ids in (top, bottom):
         order = ids[np.argsort(arm[ids, 0])]
         edges.append(np.interp(arm[:, 0], arm[order, 0], elevation[order]))
-    return edges[0], edges[1], edges[0] + UPPER_SHARE * (edges[1] - edges[0])
+    return edges[0], edges[1]
 
 
 def _move_socket(out: np.ndarray, mesh: HeadMesh, name: str, centre: np.ndarray) -> None:
@@ -78,4 +82,8 @@ def _move_socket(out: np.ndarray, mesh: HeadMesh, name: str, centre: np.ndarray)
     closed *= CLOSED_INNER_MM / np.linalg.norm(closed, axis=1, keepdims=True)
     out[rings[0]] = centre + closed - mesh.vertices[rings[0]]
     out[rings[1]] = out[rings[0]]
-    out[rings[2]] = 0.5 * out[loop]
+    # The lid's inside spans from its edge to where it leaves the ball: half-way, and clear of the ball on the way.
+    half_way = closed / np.linalg.norm(closed, axis=1, keepdims=True) * eyes.LID_INNER_MM
+    half_way = half_way + mesh.vertices[rings[2]] - centre
+    half_way *= _LID_INSIDE_MM / np.linalg.norm(half_way, axis=1, keepdims=True)
+    out[rings[2]] = centre + half_way - mesh.vertices[rings[2]]
