@@ -8,6 +8,7 @@ from scipy.sparse.csgraph import connected_components
 
 from tracker.demo.portrait import Unwrapped
 from tracker.head.model import LEFT_EYE, RIGHT_EYE, HeadModel, embed
+from tracker.render_kernels import mesh_normals
 from tracker.texels import Texels
 
 # Radii of iris and pupil, metres (Forrester et al., The Eye, 2016: iris 11.5 to 12 mm across; pupil in room light).
@@ -57,7 +58,8 @@ def paint_head(model: HeadModel, texels: Texels, photograph: Unwrapped, seed: in
     colour = _mix(colour, _hair(points, photograph.hair, rng), hair[:, None])
     mouth = _region(model, texels, MOUTH_REGIONS)[:, None]
     colour = _mix(colour, _MOUTH * (1 + 0.1 * rng.standard_normal((len(points), 1)).clip(-2, 2)), mouth)
-    colour = _mix(colour, _teeth(points), _share(texels, _tooth_vertices(model))[:, None])
+    teeth = _tooth_vertices(model)
+    colour = _mix(colour, _teeth(points), (_share(texels, teeth) * _outside(model, texels, points, teeth))[:, None])
     _paint_eyes(model, texels, points, colour, rng)
     return np.clip(texels.picture(colour.astype(np.float32)), 0, 1)
 
@@ -96,6 +98,16 @@ def _tooth_vertices(model: HeadModel) -> np.ndarray:
     count, part = connected_components(edges, directed=False)
     inside = np.bincount(part, mouth, count) == np.bincount(part, minlength=count)
     return inside[part]
+
+
+def _outside(model: HeadModel, texels: Texels, points: np.ndarray, teeth: np.ndarray) -> np.ndarray:
+    """(P,) 1 on the side of the teeth's arch that faces the lips, 0 on the side of the tongue, which lies in shadow."""
+    if not teeth.any():
+        return np.zeros(len(points))
+    vertices = model.template.numpy()
+    normals = texels.interpolate_vertices(mesh_normals(vertices, model.triangles.numpy()))
+    outward = (points - [0, 0, vertices[teeth, 2].min()]) * [1, 0, 1]
+    return _smoothstep((outward * normals).sum(1) / np.linalg.norm(outward, axis=1).clip(1e-6) / 0.3)
 
 
 def _teeth(points: np.ndarray) -> np.ndarray:
