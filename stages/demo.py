@@ -116,8 +116,7 @@ def render_all(scene: Scene) -> Iterator[np.ndarray]:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def estimates_of(subject: Subject, model: HeadModel) -> list[Estimate]:
