@@ -112,7 +112,8 @@ def _add_ears(parts: _Assembly, skin: OuterSkin) -> None:
     left, right = skin.ear_rings
     normals = vertex_normals(parts.vertices, parts.triangles)
     vertices, triangles = ears.ear(parts.vertices[left], normals[left].mean(0))
-    on_boundary = {a: b for loop in boundary_loops(skin.triangles) for a, b in zip(loop, np.roll(loop, -1), strict=True)}
+    loops = boundary_loops(skin.triangles)
+    on_boundary = {a: b for loop in loops for a, b in zip(loop, np.roll(loop, -1), strict=True)}
     if on_boundary[left[0]] != left[1]:
         triangles = triangles[:, ::-1]
     parts.add("left_ear", vertices, triangles, left)
@@ -135,6 +136,7 @@ def _add_neck_cap(parts: _Assembly, rim: np.ndarray) -> None:
     edge = parts.vertices[rim]
     middle = edge.mean(0) * [0, 1, 1]
     # The first two rings round the rim off.
-    rings = [middle + share * (edge - middle) - [0, drop, 0] for share, drop in ((0.98, 1.6), (0.93, 2.6), (0.7, 2.8), (0.38, 2.8))]
+    shares_drops = ((0.98, 1.6), (0.93, 2.6), (0.7, 2.8), (0.38, 2.8))
+    rings = [middle + share * (edge - middle) - [0, drop, 0] for share, drop in shares_drops]
     middle = middle - [0, 2.8, 0]
     parts.add("neck_cap", np.concatenate([*rings, middle[None]]), eyes.closing_rings(len(rim), len(rings)), rim)

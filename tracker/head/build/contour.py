@@ -17,7 +17,7 @@ _MAX_SLIDE_MM = 75.0
 
 
 def build_contour(mesh: HeadMesh) -> SurfacePoints:
-    """faces (79, 17), bary (79, 17, 3)."""
+    """Faces (79, 17), bary (79, 17, 3)."""
     static = embed68(mesh)
     corners = mesh.vertices[mesh.triangles[static.faces[:CONTOUR_POINTS]]]
     base = (corners * static.bary[:CONTOUR_POINTS, :, None]).sum(1)

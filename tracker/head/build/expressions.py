@@ -8,8 +8,7 @@ from tracker.head.build.assemble import HeadMesh
 from tracker.head.build.canonical import smoothstep
 from tracker.head.build.fields import SkinFields
 from tracker.head.build.follow import follow_openings, keep_lids_outside
-from tracker.head.build.handles import Unit
-from tracker.head.build.units import UNITS
+from tracker.head.build.handles import Unit, read_units
 
 _MIRROR_X = np.array([-1.0, 1.0, 1.0])
 # Names of the two sides of shapes that move the whole mouth or jaw sideways: ARKit has jawLeft, mouthLeft.
@@ -41,7 +40,7 @@ class Expressions:
 def build_expressions(mesh: HeadMesh, fields: SkinFields) -> Expressions:
     """Every unit of the table."""
     names, shapes, std, bounds = [], [], [], []
-    for unit in UNITS:
+    for unit in read_units():
         for name, shape in _shapes_of(mesh, fields, unit):
             names.append(name)
             shapes.append(keep_lids_outside(mesh, follow_openings(mesh, shape)))
@@ -51,7 +50,8 @@ def build_expressions(mesh: HeadMesh, fields: SkinFields) -> Expressions:
 
 
 def _shapes_of(mesh: HeadMesh, fields: SkinFields, unit: Unit) -> list[tuple[str, np.ndarray]]:
-    sign = 1.0 if not unit.antisymmetric else -1.0
+    sideways = unit.sides == "sideways"
+    sign = -1.0 if sideways else 1.0
     ids, values = [], []
     for point, motion in unit.motions.items():
         partner = int(mesh.mirror[point])
@@ -61,7 +61,7 @@ def _shapes_of(mesh: HeadMesh, fields: SkinFields, unit: Unit) -> list[tuple[str
             ids.append(partner)
             values.append((-sign * motion[0], motion[1], motion[2]))
     whole = fields.solve(np.array(ids), np.array(values, float), unit.scale_mm)
-    if unit.antisymmetric:
+    if sideways:
         return [(_SIDEWAYS[unit.name], whole)]
     whole = 0.5 * (whole + whole[mesh.mirror] * _MIRROR_X)
     if unit.sides == "both":

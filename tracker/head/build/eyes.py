@@ -33,7 +33,12 @@ _CORNER_PULL = 0.35
 # Polar angles (degrees from the gaze axis) of the rings of vertices; pupil's and iris's edges are exact.
 _IRIS_DEG = np.degrees(np.arcsin(IRIS_RADIUS_MM / EYEBALL_RADIUS_MM))
 _PUPIL_DEG = np.degrees(np.arcsin(PUPIL_RADIUS_MM / EYEBALL_RADIUS_MM))
-RING_ANGLES_DEG = np.array([_PUPIL_DEG / 2, _PUPIL_DEG, 15.0, 20.5, 25.5, _IRIS_DEG, 32.5, 38, 46, 56, 68, 82, 100, 122, 148])
+RING_ANGLES_DEG = np.array(
+    [_PUPIL_DEG / 2, _PUPIL_DEG, 15.0, 20.5, 25.5, _IRIS_DEG, 32.5, 38, 46, 56, 68, 82, 100, 122, 148]
+)
+# Rings of the socket behind the lid's edge: share of the way to the back pole, distance from the ball's centre (mm).
+# The second lies just behind the first, which makes the lid's edge a crease for smooth normals.
+_SOCKET_RINGS = ((0.0, LID_INNER_MM), (0.012, LID_INNER_MM), (0.1, 12.4), (0.3, 12.5), (0.55, 12.5), (0.8, 12.5))
 IRIS_RING = 5
 PUPIL_RING = 1
 
@@ -142,7 +147,7 @@ def socket(loop: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     polar = np.arccos(arm[:, 2] / radius)
     longitude = np.arctan2(arm[:, 1], arm[:, 0])
     rings = []
-    for share, at_radius in ((0.0, LID_INNER_MM), (0.012, LID_INNER_MM), (0.1, 12.4), (0.3, 12.5), (0.55, 12.5), (0.8, 12.5)):
+    for share, at_radius in _SOCKET_RINGS:
         angle = polar + share * (np.pi - polar)
         unit = np.stack([np.sin(angle) * np.cos(longitude), np.sin(angle) * np.sin(longitude), np.cos(angle)], 1)
         rings.append(centre + at_radius * unit)

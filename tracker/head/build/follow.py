@@ -39,4 +39,3 @@ def keep_lids_outside(mesh: HeadMesh, displacement: np.ndarray) -> np.ndarray:
             push = np.maximum(least - radius, 0) / radius * arm
             out[ids] += push
     return out
-

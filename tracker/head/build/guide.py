@@ -52,7 +52,7 @@ class Section:
 
     @property
     def centre(self) -> np.ndarray:
-        """z of the middle, mm."""
+        """Z of the middle, mm."""
         return (self.front + self.back) / 2
 
     @property
@@ -64,7 +64,7 @@ class Section:
 def section(y: np.ndarray) -> Section:
     """Sections at heights y (mm)."""
     y = np.asarray(y, float)
-    front, back, half = (PchipInterpolator(_SECTIONS[:, 0], _SECTIONS[:, k])(np.minimum(y, _CAP_Y_MM)) for k in (1, 2, 3))
+    front, back, half = PchipInterpolator(_SECTIONS[:, 0], _SECTIONS[:, 1:])(np.minimum(y, _CAP_Y_MM)).T
     rise = np.clip((y - _CAP_Y_MM) / (VERTEX_Y_MM - _CAP_Y_MM), 0, 1)
     scale = (1 - rise**_CAP_POWER) ** (1 / _CAP_POWER)
     pole_z = -45.0

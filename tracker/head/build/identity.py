@@ -128,7 +128,7 @@ def _mirrored_covariance(kernel: Kernel, a: np.ndarray, b: np.ndarray, sign: flo
 
 
 def _symmetric_covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    out = sum(_mirrored_covariance(kernel, a, b, 1.0) for kernel in _KERNELS)
+    out = np.sum([_mirrored_covariance(kernel, a, b, 1.0) for kernel in _KERNELS], axis=0)
     for field, std in [(np.eye(3), _SIZE_STD), *[(np.diag(np.eye(3)[k]), _AXIS_STD[k]) for k in range(3)]]:
         out = out + std**2 * np.einsum("ai,bj->aibj", a @ field, b @ field)
     return out

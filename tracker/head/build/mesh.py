@@ -79,7 +79,8 @@ def cotangent_laplacian(vertices: np.ndarray, triangles: np.ndarray) -> tuple[sp
         cols += [j, i]
         values += [cot, cot]
         np.add.at(areas, o, twice_area / 6)
-    weights = sparse.coo_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(cols))), (count, count)).tocsr()
+    places = (np.concatenate(rows), np.concatenate(cols))
+    weights = sparse.coo_matrix((np.concatenate(values), places), (count, count)).tocsr()
     return weights - sparse.diags(np.asarray(weights.sum(1)).ravel()), np.maximum(areas, 1e-6)
 
 

@@ -76,7 +76,8 @@ def teeth(loop: np.ndarray, upper: bool) -> tuple[np.ndarray, np.ndarray]:
     arch = np.abs(x) ** 2.2
     corners = []
     for y, depth in ((gum, 0.6), (edge, 0.0), (edge, 2.6), (gum, 3.4)):
-        corners.append(np.stack([x * half_breadth * (1 - depth / 30), np.full_like(x, y), front_z - depth - 30 * arch], 1))
+        z = front_z - depth - 30 * arch
+        corners.append(np.stack([x * half_breadth * (1 - depth / 30), np.full_like(x, y), z], 1))
     vertices = np.stack(corners, 1).reshape(-1, 3)
     triangles = []
     for column in range(TEETH_COLUMNS - 1):

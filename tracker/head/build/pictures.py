@@ -63,10 +63,10 @@ def _joint_shots(artist: _Artist) -> list[np.ndarray]:
     for closure in (0.0, 0.5, 0.75, 1.0):
         closed = replace(rest, eyelids=torch.tensor([closure, closure]))
         shots.append(artist.shot(Viewpoint(25, 0, (0.031, 0.026, 0.03), 0.06, 240), f"left eyelid {closure}", closed))
-    for pitch, yaw, name in ((0.0, 0.5, "gaze left"), (0.0, -0.5, "gaze right"), (-0.35, 0.0, "gaze up"), (0.35, 0.0, "gaze down")):
+    for pitch, yaw, name in ((0.0, 0.5, "left"), (0.0, -0.5, "right"), (-0.35, 0.0, "up"), (0.35, 0.0, "down")):
         turned = exp_so3(torch.tensor([pitch, yaw, 0.0]))
         eyes = Viewpoint(0, 0, (0.0, 0.026, 0.03), 0.12, 240)
-        shots.append(artist.shot(eyes, name, replace(rest, eyes=torch.stack([turned, turned]))))
+        shots.append(artist.shot(eyes, f"gaze {name}", replace(rest, eyes=torch.stack([turned, turned]))))
     return shots
 
 

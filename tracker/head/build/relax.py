@@ -1,7 +1,7 @@
 """Relaxes a flat embedding: least symmetric Dirichlet energy with a wanted size for every triangle, nothing flips.
 
-Sources: Smith and Schaefer, Bijective Parameterization with Free Boundaries, SIGGRAPH 2015 (energy); Claici, Bessmeltsev,
-Schaefer and Solomon, Isometry-Aware Preconditioning for Mesh Parameterization, SGP 2017 (Laplacian preconditioner).
+Sources: Smith and Schaefer, Bijective Parameterization with Free Boundaries, SIGGRAPH 2015 (energy); Claici,
+Bessmeltsev, Schaefer and Solomon, Isometry-Aware Preconditioning for Mesh Parameterization, SGP 2017 (descent).
 """
 
 from dataclasses import dataclass

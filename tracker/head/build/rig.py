@@ -27,8 +27,18 @@ _STILL_POINTS = (
 )
 _CORNER_SHARE = 0.45
 # Lip rings from the corner to the middle, outermost first.
-_LOWER_RINGS = ((61, 146, 91, 181, 84, 17), (76, 77, 90, 180, 85, 16), (62, 96, 89, 179, 86, 15), (78, 95, 88, 178, 87, 14))
-_UPPER_RINGS = ((61, 185, 40, 39, 37, 0), (76, 184, 74, 73, 72, 11), (62, 183, 42, 41, 38, 12), (78, 191, 80, 81, 82, 13))
+_LOWER_RINGS = (
+    (61, 146, 91, 181, 84, 17),
+    (76, 77, 90, 180, 85, 16),
+    (62, 96, 89, 179, 86, 15),
+    (78, 95, 88, 178, 87, 14),
+)
+_UPPER_RINGS = (
+    (61, 185, 40, 39, 37, 0),
+    (76, 184, 74, 73, 72, 11),
+    (62, 183, 42, 41, 38, 12),
+    (78, 191, 80, 81, 82, 13),
+)
 
 
 @dataclass(frozen=True)
@@ -77,11 +87,11 @@ def jaw_weights(mesh: HeadMesh, fields: SkinFields) -> np.ndarray:
     weight = fields.through(values)
     weight = follow_openings(mesh, weight[:, None], (1.0,) * 7)[:, 0]
     loop = vertices[mesh.groups["lip_loop"]]
-    lower = ~upper_side(mesh.groups["lip_loop"], loop)
-    rings = mesh.groups["mouth_bag"][:-1].reshape(-1, len(loop))
-    for ids in rings[2:]:
-        share = weight[ids[lower]]
-        weight[ids[lower]] = share + 0.5 * (1 - share) * smoothstep((share - _CORNER_SHARE) / 0.4)
+    on_lower = ~upper_side(mesh.groups["lip_loop"], loop)
+    bag_rings = mesh.groups["mouth_bag"][:-1].reshape(-1, len(loop))
+    for ids in bag_rings[2:]:
+        share = weight[ids[on_lower]]
+        weight[ids[on_lower]] = share + 0.5 * (1 - share) * smoothstep((share - _CORNER_SHARE) / 0.4)
     weight[mesh.groups["mouth_bag"][-1]] = 0.3
     weight[mesh.groups["lower_teeth"]] = 1.0
     for name in ("left", "right"):
@@ -99,7 +109,7 @@ def _lip_share(across: np.ndarray, lower: bool) -> np.ndarray:
 
 def root_weights(mesh: HeadMesh) -> np.ndarray:
     """Share of the root joint, (V,): 0 on the head, 1 at the neck's lower end."""
-    x, y, z = mesh.vertices.T
+    y, z = mesh.vertices[:, 1:].T
     slope = (_THROAT[0] - _NAPE[0]) / (_THROAT[1] - _NAPE[1])
     below = _NAPE[0] + slope * (np.minimum(z, _THROAT[1]) - _NAPE[1]) - y
     weight = smoothstep(below / _NECK_BLEND_MM)
@@ -126,5 +136,3 @@ def _affine_weights(points: np.ndarray, target: np.ndarray, reach_mm: float) -> 
     basis = np.column_stack([np.ones(len(points)), points - target])
     coefficients = np.linalg.solve(basis.T @ (gauss[:, None] * basis), np.array([1.0, 0, 0, 0]))
     return gauss * (basis @ coefficients)
-
-

@@ -85,7 +85,7 @@ def _face_outline(edge_plane: np.ndarray) -> np.ndarray:
 
 
 def _midline(face_edge: np.ndarray) -> np.ndarray:
-    """Points of the plane x = 0: forehead over the vertex and the nape to the neck's end, and the throat; and its rim."""
+    """Points of the plane x = 0: forehead over vertex and nape to the neck's end, throat; and the neck's rim."""
     heights = np.linspace(guide.VERTEX_Y_MM - 0.4, guide.NECK_BOTTOM_Y_MM, 3000)
     back = guide.surface(np.full(3000, np.pi), heights)
     front = guide.surface(np.zeros(3000), heights)
@@ -101,7 +101,7 @@ def _midline(face_edge: np.ndarray) -> np.ndarray:
 
 def _resample(line: np.ndarray) -> np.ndarray:
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
-    count = int(round(length[-1] / SPACING_MM)) + 1
+    count = round(length[-1] / SPACING_MM) + 1
     at = np.linspace(0, length[-1], count)
     return np.stack([np.interp(at, length, line[:, k]) for k in range(3)], 1)
 
@@ -114,7 +114,9 @@ def _spacing(points: np.ndarray, ring: np.ndarray) -> np.ndarray:
 
 def _fill(fixed: np.ndarray, face_edge: np.ndarray) -> np.ndarray:
     """Farthest-point samples of the guide between the fixed points."""
-    azimuth, height = np.meshgrid(np.linspace(0.01, np.pi - 0.01, 220), np.linspace(0, 1, 320)[1:-1] ** 1.15, indexing="ij")
+    azimuth, height = np.meshgrid(
+        np.linspace(0.01, np.pi - 0.01, 220), np.linspace(0, 1, 320)[1:-1] ** 1.15, indexing="ij"
+    )
     y = guide.VERTEX_Y_MM - (guide.VERTEX_Y_MM - guide.NECK_BOTTOM_Y_MM) * height.ravel()
     candidates = guide.surface(azimuth.ravel(), y)
     plane = _to_plane(candidates)

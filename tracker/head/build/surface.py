@@ -56,13 +56,15 @@ def outer_skin(coarse_vertices: np.ndarray, coarse_triangles: np.ndarray) -> Out
     joined = _join(face, face_triangles, left_edge, skull)
     vertices = _fair(joined)
     rim = next(loop for loop in boundary_loops(joined.triangles) if vertices[loop[0], 1] < guide.NECK_BOTTOM_Y_MM + 1)
-    return OuterSkin(vertices, joined.triangles, len(face), joined.ear_rings, joined.inside_ears, midpoints, np.array(rim))
+    return OuterSkin(
+        vertices, joined.triangles, len(face), joined.ear_rings, joined.inside_ears, midpoints, np.array(rim)
+    )
 
 
 def _half_edge(face: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """The face's edge on the left side, from the forehead's to the chin's middle."""
-    loop = boundary_loops(triangles)[0]
-    loop = np.roll(loop, -loop.index(_FOREHEAD_MIDDLE))
+    ring = boundary_loops(triangles)[0]
+    loop = np.roll(ring, -ring.index(_FOREHEAD_MIDDLE))
     if face[loop[1], 0] < 0:
         loop = np.concatenate([loop[:1], loop[1:][::-1]])
     return loop[: list(loop).index(_CHIN_MIDDLE) + 1]

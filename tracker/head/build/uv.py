@@ -54,6 +54,9 @@ _RELAX_STEPS = 250
 _BALL_POWER = 0.6
 
 
+Box = tuple[float, float, float, float]
+
+
 class _AtlasBuilder:
     def __init__(self, mesh: HeadMesh) -> None:
         self.mesh = mesh
@@ -61,7 +64,7 @@ class _AtlasBuilder:
         self.count = 0
         self.triangles = np.full(mesh.triangles.shape, -1)
 
-    def place(self, rows: np.ndarray, plane: np.ndarray, local: np.ndarray, box: tuple[float, float, float, float]) -> None:
+    def place(self, rows: np.ndarray, plane: np.ndarray, local: np.ndarray, box: Box) -> None:
         """Adds an island: mesh triangles `rows`, whose corners are `local` ids into `plane`, scaled into a box."""
         corners = plane[local]
         u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
