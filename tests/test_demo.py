@@ -93,7 +93,7 @@ def test_directional_light_is_a_clamped_cosine() -> None:
 
 
 def test_unwrap_gives_back_a_rendered_texture(model) -> None:
-    """A picture of a head with known texture, seen from the front in flat light, goes back into that texture."""
+    """A picture of another identity with known texture, in flat light, goes back into that texture."""
     size = 512
     texels = Texels.of(model, size)
     points = texels.interpolate_vertices(model.template.numpy())
@@ -106,12 +106,13 @@ def test_unwrap_gives_back_a_rendered_texture(model) -> None:
     view = View(R, t, Intrinsics(lens.focal_px, 300.0, 300.0), lens.size)
     ambient = np.zeros((9, 3))
     ambient[0] = 1 / SH_CONSTANTS[0]
-    drawing = draw(Surface.of(model), model.template.numpy(), view)
+    subject = model.rest_vertices(make_motion(DemoSpec(), model).shape.float())
+    drawing = draw(Surface.of(model), subject.numpy(), view)
     picture = render(drawing, rgba_texture(texels.picture(stripes)), ambient).over(
         np.full((600, 600, 3), 0.5, np.float32)
     )
     at = model.landmarks478
-    camera = embed(at.faces, at.bary, model.triangles, model.template).numpy() @ R.T + t
+    camera = embed(at.faces, at.bary, model.triangles, subject).numpy() @ R.T + t
     pixels = np.zeros((478, 2))
     pixels[at.indices] = lens.focal_px * camera[:, :2] / camera[:, 2:] + 300.0
     found = unwrap(model, texels, Portrait(picture, pixels))
@@ -177,6 +178,16 @@ def test_relative_rotation_forgets_a_constant_but_not_a_drift(demo_track, model)
     assert turned([3.0] * len(exact)).max() < 0.01
     swaying = turned([1.0 if number % 2 else -1.0 for number in range(len(exact))])
     assert swaying.mean() == pytest.approx(1.0, abs=0.15)
+
+
+def test_rigid_alignment_takes_rotation_and_shift_away_and_nothing_else() -> None:
+    points = np.random.default_rng(0).standard_normal((40, 3))
+    turn = exp_so3(torch.tensor([0.4, -0.9, 0.3], dtype=torch.float64)).numpy()
+    moved = points @ turn.T + [0.1, -2.0, 3.0]
+    np.testing.assert_allclose(rigidly_aligned(moved, points), points, atol=1e-12)
+    assert np.linalg.norm(rigidly_aligned(1.1 * moved, points) - points, axis=1).mean() > 0.05
+    mirrored = points * [-1, 1, 1]
+    assert np.linalg.norm(rigidly_aligned(mirrored, points) - points, axis=1).mean() > 0.3
 
 
 def test_score_refuses_another_head_and_a_missing_track(demo_track, tmp_path, capsys) -> None:
