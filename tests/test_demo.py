@@ -99,7 +99,7 @@ def test_unwrap_gives_back_a_rendered_texture(model) -> None:
     points = texels.interpolate_vertices(model.template.numpy())
     # Smooth stripes in space, even to the mirror: what the mirror image fills is right as well.
     stripes = 0.6 + 0.1 * np.stack(
-        [np.sin(points[:, 1] * 150), np.cos(points[:, 1] * 110), np.sin(points[:, 1] * 90)], 1
+        [np.sin(points[:, 1] * 450), np.cos(points[:, 0] * 330), np.sin(points[:, 1] * 270)], 1
     )
     lens = dataclasses.replace(DemoSpec(), size=(600, 600), focal_factor=4.0)
     R, t = FRONTAL.numpy(), np.array([0.0, 0.02, 2.0])
@@ -121,7 +121,8 @@ def test_unwrap_gives_back_a_rendered_texture(model) -> None:
     # Brightness is evened out on purpose; hue is not: compare colours by their share of the sum.
     share = found.albedo[sure] / found.albedo[sure].sum(1, keepdims=True)
     expected = stripes[sure] / stripes[sure].sum(1, keepdims=True)
-    assert np.percentile(np.abs(share - expected), 95) < 0.01
+    # 0.0009 measured; 0.015 without the field that takes landmarks to their places.
+    assert np.percentile(np.abs(share - expected), 95) < 0.004
     assert expected.std(0).min() > 0.02
 
 
