@@ -63,12 +63,17 @@ def to_metric(vertices: np.ndarray) -> np.ndarray:
     """
     x, y, z = vertices.T.copy()
     y = EYE_Y_MM + 0.955 * (y - EYE_Y_MM)
-    beyond = np.maximum(np.abs(x) - 30, 0)
+    side, x = np.sign(x), np.abs(x)
+    beyond = np.maximum(x - 45, 0)
     jaw = smoothstep((-5 - y) / 50)
-    shrink = (0.16 + 0.09 * jaw) * beyond**2 / (beyond + 10)
-    x = np.sign(x) * (np.abs(x) - shrink)
+    x = x - (0.26 + 0.17 * jaw) * beyond**2 / (beyond + 10)
+    # Mouth: 49 mm in the canonical face, mean 52.
+    x = x + 1.6 * np.exp(-(((x - 26) / 12) ** 2) - ((y + 41) / 14) ** 2) * smoothstep(x / 10) * (z > 20)
     behind = np.maximum(40 - z, 0)
     z = z - 0.09 * behind**2 / (behind + 15)
+    # The canonical forehead is too flat: its brows' outer ends lie as far forward as their middles do on a head.
+    z = z - 5.0 * smoothstep((x - 36) / 22) * smoothstep((y - 28) / 16) * smoothstep((z + 10) / 20)
+    x = side * x
     return np.stack([x, y, z], 1)
 
 

@@ -13,12 +13,13 @@ VERTEX_Y_MM = 138.0
 NECK_BOTTOM_Y_MM = -185.0
 _CAP_Y_MM = 60.0  # level of the greatest breadth; above it the sections shrink as a superellipse
 _CAP_POWER = 2.25
+_FOREHEAD_POWER = 1.9  # the forehead recedes sooner than the sides and the back
 
 # y, front z, back z, half breadth. Below the chin the front is the throat.
 _SECTIONS = np.array(
     [
-        (60.0, 55.0, -137.0, 76.0),
-        (40.0, 56.0, -138.5, 75.5),
+        (60.0, 52.0, -137.0, 76.0),
+        (40.0, 54.0, -138.5, 75.5),
         (20.0, 56.0, -134.0, 73.0),
         (0.0, 56.0, -125.0, 69.0),
         (-20.0, 54.0, -112.0, 65.0),
@@ -66,9 +67,9 @@ def section(y: np.ndarray) -> Section:
     y = np.asarray(y, float)
     front, back, half = PchipInterpolator(_SECTIONS[:, 0], _SECTIONS[:, 1:])(np.minimum(y, _CAP_Y_MM)).T
     rise = np.clip((y - _CAP_Y_MM) / (VERTEX_Y_MM - _CAP_Y_MM), 0, 1)
-    scale = (1 - rise**_CAP_POWER) ** (1 / _CAP_POWER)
+    scale, front_scale = ((1 - rise**power) ** (1 / power) for power in (_CAP_POWER, _FOREHEAD_POWER))
     pole_z = -45.0
-    return Section(pole_z + (front - pole_z) * scale, pole_z + (back - pole_z) * scale, half * scale)
+    return Section(pole_z + (front - pole_z) * front_scale, pole_z + (back - pole_z) * scale, half * scale)
 
 
 def surface(azimuth: np.ndarray, y: np.ndarray) -> np.ndarray:

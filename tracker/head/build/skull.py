@@ -58,7 +58,7 @@ def half_skull(face_edge: np.ndarray) -> HalfSkull:
     ear_ring = np.arange(first, first + EAR_RING_COUNT)
     inside = in_polygon(plane, plane[ear_ring])
     inside[: first + EAR_RING_COUNT] = False
-    return HalfSkull(points, _outward(points, triangles), first, ear_ring, np.flatnonzero(inside))
+    return HalfSkull(points, _outward(points, plane, triangles), first, ear_ring, np.flatnonzero(inside))
 
 
 def ear_ring_on_guide() -> np.ndarray:
@@ -142,13 +142,13 @@ def _without_slivers(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return triangles[~(on_mid | on_rim)]
 
 
-def _outward(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    a, b, c = (points[triangles[:, k]] for k in range(3))
-    normal = np.cross(b - a, c - a)
-    axis = guide.section(((a + b + c) / 3)[:, 1]).centre
-    outward = (a + b + c) / 3
-    outward = outward - np.stack([np.zeros(len(axis)), outward[:, 1] * 0.8, axis], 1)
-    flip = (normal * outward).sum(1) < 0
-    triangles = triangles.copy()
-    triangles[flip] = triangles[flip][:, ::-1]
-    return triangles
+def _outward(points: np.ndarray, plane: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Turns all triangles the same way round in the map, and that way outward on the head."""
+    a, b, c = (plane[triangles[:, k]] for k in range(3))
+    u, v = b - a, c - a
+    clockwise = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] < 0
+    turned = np.where(clockwise[:, None], triangles[:, ::-1], triangles)
+    corners = points[turned]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    # On the left half most of the surface faces left.
+    return turned if normals[:, 0].sum() > 0 else turned[:, ::-1]
