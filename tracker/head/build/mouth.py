@@ -74,10 +74,12 @@ def teeth(loop: np.ndarray, upper: bool) -> tuple[np.ndarray, np.ndarray]:
     edge, gum = (y0 - 0.8, y0 + 8.5) if upper else (y0 - 1.2, y0 - 9.0)
     x = np.linspace(-1, 1, TEETH_COLUMNS)
     arch = np.abs(x) ** 2.2
+    # The rows draw back into the gums behind, where they would otherwise stand free in an open mouth.
+    sunk = (1.5 if upper else -4.0) * np.abs(x) ** 3
     corners = []
     for y, depth in ((gum, 0.6), (edge, 0.0), (edge, 2.6), (gum, 3.4)):
         z = front_z - depth - 30 * arch
-        corners.append(np.stack([x * half_breadth * (1 - depth / 30), np.full_like(x, y), z], 1))
+        corners.append(np.stack([x * half_breadth * (1 - depth / 30), y + sunk, z], 1))
     vertices = np.stack(corners, 1).reshape(-1, 3)
     triangles = []
     for column in range(TEETH_COLUMNS - 1):
