@@ -23,7 +23,7 @@ LONGITUDES = 24
 # Distance of the lids' outer and inner edges from the eyeball's centre.
 LID_OUTER_MM = 13.3
 LID_INNER_MM = 12.35
-# How far the lids of the canonical face open further: its slit is 6.4 mm high, a relaxed eye's about 9.5 mm.
+# How far the lids of the canonical face open further: its slit is 6.7 mm high, a relaxed eye's about 9.5 mm.
 _LID_RAISE_MM = 1.3
 _LID_LOWER_MM = 1.5
 _LID_RANGE_MM = 15.0
