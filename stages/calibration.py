@@ -9,7 +9,7 @@ from loguru import logger
 
 from stages import files
 from stages.clip_files import CalibrationRecord, calibrated_landmarks, frame_input, has_sparse
-from stages.pipeline import StageContext
+from stages.context import StageContext
 from stages.subject import Subject
 from tracker.calibrate import (
     Calibration,
@@ -147,7 +147,9 @@ def _choose_frames(subject: Subject, config: Config, landmarks: LandmarkSet, cam
             R, _ = initial_pose(rest, dense[landmarks.dense.numpy()], camera.intrinsics)
             directions[index], usable[index] = yaw_pitch(R[None])[0], True
     if not usable.any():
-        raise SubjectError(f"{subject.kpt_dense_dir}: no face in the frames that are left; lower begin_frames, end_frames")
+        raise SubjectError(
+            f"{subject.kpt_dense_dir}: no face in the frames that are left; lower begin_frames, end_frames"
+        )
     dropped = [index for index in config.keyframes if not usable[index]]
     if dropped:
         logger.warning(f"keyframes: no face in {dropped}; left out of the calibration")

@@ -9,7 +9,7 @@ from loguru import logger
 
 from stages import files
 from stages.clip_files import CalibrationRecord
-from stages.pipeline import StageContext
+from stages.context import StageContext
 from stages.subject import Subject
 from tracker.frame_file import load_frame
 from tracker.landmark_set import is_detected

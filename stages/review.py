@@ -18,7 +18,7 @@ from loguru import logger
 
 from stages import files
 from stages.encode import encode_pictures
-from stages.pipeline import StageContext
+from stages.context import StageContext
 from stages.subject import Subject
 from tracker.config import Config
 from tracker.errors import InputError

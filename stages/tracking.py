@@ -17,7 +17,7 @@ from loguru import logger
 
 from stages import files
 from stages.clip_files import frame_input, has_sparse, load_clip
-from stages.pipeline import StageContext
+from stages.context import StageContext
 from stages.report import summarise, write_report
 from stages.subject import Subject
 from tracker.clip import held_unknowns

@@ -51,6 +51,8 @@ def _problem(truth: BundleState, offset_std: float = 1e-3) -> BundleProblem:
         centre_std_px=30.0,
         offsets_m=torch.zeros(COUNT, 3, dtype=torch.float64),
         offset_std_m=torch.full((COUNT,), offset_std, dtype=torch.float64),
+        size_direction=torch.full((MODEL.shape_count,), 0.1, dtype=torch.float64),
+        size_std=1.0,
     )
     infinite = torch.tensor([[-np.inf, np.inf]], dtype=torch.float64)
     bounds = Bounds(infinite.repeat(MODEL.expression_count, 1), infinite[0], infinite.repeat(2, 1))
@@ -68,7 +70,9 @@ def _perturbed(truth: BundleState, size: float) -> BundleState:
     def noise(count: int) -> torch.Tensor:
         return size * torch.randn(count, generator=generator, dtype=torch.float64)
 
-    frames = tuple(frame.retract(noise(P) * torch.cat([torch.full((6,), 0.1), torch.ones(P - 6)])) for frame in truth.frames)
+    frames = tuple(
+        frame.retract(noise(P) * torch.cat([torch.full((6,), 0.1), torch.ones(P - 6)])) for frame in truth.frames
+    )
     camera = Intrinsics(truth.intrinsics.focal_px * 0.95, 262.0, 255.0)
     return replace(truth, shape=truth.shape + noise(MODEL.shape_count), intrinsics=camera, frames=frames)
 

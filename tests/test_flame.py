@@ -55,7 +55,9 @@ def test_pickles_of_every_age_give_equal_arrays(shared_dir: Path, name: str) -> 
     folder = shared_dir / "parity/golden/pickles"
     data = load_pickle(folder / f"{name}.pkl")
     with np.load(folder / "mini_flame_arrays.npz") as expected:
-        keys = [key for key in ("f", "v_template", "shapedirs", "posedirs", "J_regressor", "weights") if key in expected]
+        keys = [
+            key for key in ("f", "v_template", "shapedirs", "posedirs", "J_regressor", "weights") if key in expected
+        ]
         assert len(keys) == 6
         for key in keys:
             assert np.array_equal(np.asarray(data[key]), expected[key]), key

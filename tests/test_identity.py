@@ -55,9 +55,7 @@ def test_wrong_size_is_refused_whatever_the_head(subject: Subject, head: str) ->
         _run(subject, head=head)
 
 
-def test_mica_weights_are_said_to_be_unused(
-    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mica_weights_are_said_to_be_unused(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files.write_bytes(tmp_path / "assets" / "mica.tar", b"weights")
     monkeypatch.chdir(tmp_path)
     assert "mica.tar is not used by this version" in str(_run(subject)["reason"])

@@ -263,9 +263,7 @@ class _OnePeak(torch.nn.Module):
         return maps
 
 
-def test_fan_is_used_where_its_weights_are(
-    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fan_is_used_where_its_weights_are(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import face_alignment.api
     import face_alignment.utils
 

@@ -80,7 +80,9 @@ def test_sampling_counts_centres_at_half() -> None:
 def _photometric(state: FrameState) -> PhotometricTerm:
     points = _points()
     generator = torch.Generator().manual_seed(1)
-    normals = torch.nn.functional.normalize(torch.randn(len(points), 3, generator=generator, dtype=torch.float64), dim=1)
+    normals = torch.nn.functional.normalize(
+        torch.randn(len(points), 3, generator=generator, dtype=torch.float64), dim=1
+    )
     albedo = torch.rand(len(points), 3, generator=generator, dtype=torch.float64)
     confidence = torch.ones(len(points), dtype=torch.float64)
     return PhotometricTerm(points, normals, albedo, _smooth_picture(), 0.1, confidence)
@@ -91,7 +93,7 @@ def test_photometric_jacobian(scale: float) -> None:
     state = _state(4)
     term = _photometric(state)
     term = replace(term, level=ImageLevel(term.level.pixels, scale))
-    analytic = term.linearise(state, INTRINSICS)[1]
+    analytic = term.linearise(state, INTRINSICS).jacobian
     numeric = numeric_jacobian(lambda d: term.residual(state.retract(d), INTRINSICS), P, step=1e-7)
     # Points within the difference's width of a pixel border see another bilinear patch; none does with this seed.
     assert worst_relative(analytic, numeric) < 1e-5
@@ -138,7 +140,13 @@ def _landmark_problem(target: FrameState, confidence: torch.Tensor | None = None
     pairs = torch.tensor([[0, 1], [2, 3]])
     confidence = torch.ones(count, dtype=torch.float64) if confidence is None else confidence
     term = LandmarkTerm(
-        points, project_state(points, target, INTRINSICS), 0.5, confidence, pairs, 0.3, torch.ones(2, dtype=torch.float64)
+        points,
+        project_state(points, target, INTRINSICS),
+        0.5,
+        confidence,
+        pairs,
+        0.3,
+        torch.ones(2, dtype=torch.float64),
     )
     infinite = torch.tensor([[-np.inf, np.inf]], dtype=torch.float64)
     bounds = Bounds(infinite.repeat(MODEL.expression_count, 1), infinite[0], infinite.repeat(2, 1))
@@ -159,7 +167,9 @@ def test_gradient_of_the_whole_problem_is_that_of_its_cost() -> None:
 
 def test_landmarks_recover_the_pose() -> None:
     target = _state(9)
-    start = target.retract(torch.cat([torch.full((6,), 0.05, dtype=torch.float64), torch.zeros(P - 6, dtype=torch.float64)]))
+    start = target.retract(
+        torch.cat([torch.full((6,), 0.05, dtype=torch.float64), torch.zeros(P - 6, dtype=torch.float64)])
+    )
     prior = GaussianTerm(target, torch.cat([torch.zeros(6), torch.ones(P - 6)]).double())
     problem = replace(_landmark_problem(target), gaussians=(prior,))
     solution = minimise(problem, start, SolverSettings(max_steps=30, cost_tolerance=1e-12, step_tolerance=1e-9))

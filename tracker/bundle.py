@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from tracker.camera import Intrinsics
+from tracker.image import ImageLevel
 from tracker.normal_equations import NormalEquations
 from tracker.points import PointSet, PointTemplate
 from tracker.problem import Bounds
+from tracker.residuals.photometric import PhotometricTerm
 from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
 from tracker.residuals.projection import linearise_projection, pixels_by_camera, project_state
 from tracker.robust import Kernel, huber
@@ -60,6 +62,32 @@ class Observation:
 
 
 @dataclass(frozen=True, eq=False)
+class ColourObservation:
+    """Colours of one frame at surface samples; see `PhotometricTerm` for the fields.
+
+    Attributes:
+        keep: (M,) ids of the visible samples.
+        normals: (M, 3) head space, held during a solve.
+        albedo: (M, 3).
+        level: the picture.
+        sigma: standard deviation of a colour residual.
+        confidence: (M,).
+    """
+
+    keep: Tensor
+    normals: Tensor
+    albedo: Tensor
+    level: ImageLevel
+    sigma: float
+    confidence: Tensor
+
+    def term(self, samples: PointSet) -> PhotometricTerm:
+        """The residual for samples (of all ids) of the current identity."""
+        points = samples.subset(self.keep)
+        return PhotometricTerm(points, self.normals, self.albedo, self.level, self.sigma, self.confidence)
+
+
+@dataclass(frozen=True, eq=False)
 class SharedPrior:
     """Normal distribution of the shared unknowns.
 
@@ -72,6 +100,9 @@ class SharedPrior:
         centre_std_px: its standard deviation; 0 holds it.
         offsets_m: (N, 3) mean landmark offsets.
         offset_std_m: (N,) their standard deviation in every direction.
+        size_direction: (S,) relative change of the head's size by each coefficient.
+        size_std: spread of the size around that of the mean identity. One camera cannot tell a small head nearby from
+            a large one far away, yet offsets and expressions in metres make a smaller head cheaper; so it is tight.
     """
 
     shape: Tensor
@@ -82,6 +113,23 @@ class SharedPrior:
     centre_std_px: float
     offsets_m: Tensor
     offset_std_m: Tensor
+    size_direction: Tensor
+    size_std: float
+
+    def cost(self, state: BundleState) -> float:
+        """Half the sum of squares."""
+        deviation, inverse_std = self.residual(state)
+        size = float(self.size_direction @ (state.shape - self.shape)) / self.size_std
+        return 0.5 * (float((deviation * inverse_std).square().sum()) + size**2)
+
+    def blocks(self, state: BundleState) -> "SharedBlocks":
+        """Normal equations of the prior; an inverse standard deviation of 0 means held."""
+        deviation, inverse_std = self.residual(state)
+        H, g, count = torch.diag(inverse_std**2), deviation * inverse_std**2, len(state.shape)
+        row = self.size_direction / self.size_std
+        H[:count, :count] += torch.outer(row, row)
+        g[:count] += row * (row @ (state.shape - self.shape))
+        return SharedBlocks(H, g, self.cost(state), inverse_std > 0, count + 3)
 
     def residual(self, state: BundleState) -> tuple[Tensor, Tensor]:
         """Unwhitened deviation (C,) and inverse standard deviation (C,), 0 where the unknown is held."""
@@ -108,6 +156,8 @@ class BundleProblem:
         bounds: box limits of a frame's unknowns.
         held: (P,) frame unknowns that are not solved for.
         scale: (P,) standard deviations of a frame's unknowns.
+        samples: photometric samples before identity, or None.
+        colours: one a frame, or empty.
         kernel: robust kernel of the reprojection.
     """
 
@@ -119,6 +169,8 @@ class BundleProblem:
     bounds: Bounds
     held: Tensor
     scale: Tensor
+    samples: PointTemplate | None = None
+    colours: tuple[ColourObservation, ...] = ()
     kernel: Kernel = huber
 
     def points(self, state: BundleState) -> PointSet:
@@ -128,8 +180,7 @@ class BundleProblem:
     def cost(self, state: BundleState) -> float:
         """Robust cost."""
         points = self.points(state)
-        deviation, inverse_std = self.shared.residual(state)
-        cost = 0.5 * float((deviation * inverse_std).square().sum())
+        cost = self.shared.cost(state)
         for frame, seen in zip(state.frames, self.observations, strict=True):
             error = project_state(points, frame, state.intrinsics) - seen.targets_px
             closure = error[seen.pairs[:, 0]] - error[seen.pairs[:, 1]]
@@ -140,20 +191,27 @@ class BundleProblem:
                 rho = self.kernel((residual / sigma).square().sum(1))[0]
                 cost += 0.5 * float((rho * confidence).sum())
             cost += self.gaussian.cost(frame) + self.gaze.cost(frame)
+        if self.samples is not None:
+            surface = self.samples.with_shape(state.shape)
+            for frame, colours in zip(state.frames, self.colours, strict=True):
+                cost += colours.term(surface).cost(frame, state.intrinsics)
         return cost
 
     def linearise(self, state: BundleState) -> "BundleEquations":
         """Block normal equations."""
         points = self.points(state)
-        deviation, inverse_std = self.shared.residual(state)
-        shared = SharedBlocks.of_prior(deviation, inverse_std, len(state.shape))
+        shared = self.shared.blocks(state)
         frames = []
-        for frame, seen in zip(state.frames, self.observations, strict=True):
+        surface = None if self.samples is None else self.samples.with_shape(state.shape)
+        for k, (frame, seen) in enumerate(zip(state.frames, self.observations, strict=True)):
             own = NormalEquations.zero(self.scale)
             self.gaussian.add_to(own, frame)
             self.gaze.add_to(own, frame)
             coupling = torch.zeros(len(own.g), len(shared.g), dtype=torch.float64)
-            self._add_landmarks(_FrameRows(own, coupling, shared), points, (frame, state.intrinsics), seen)
+            rows = _FrameRows(own, coupling, shared)
+            self._add_landmarks(rows, points, (frame, state.intrinsics), seen)
+            if surface is not None:
+                self._add_colours(rows, surface, (frame, state.intrinsics), self.colours[k])
             own.frozen = self.held | self.bounds.active(frame, own.g)
             frames.append((own, coupling))
         return BundleEquations(shared, tuple(frames))
@@ -184,19 +242,41 @@ class BundleProblem:
         rows.add(closure, jacobian, common, [(a, by_offset[a]), (b, -by_offset[b])], weight)
         rows.own.cost += 0.5 * float((rho * seen.pair_confidence).sum())
 
+    def _add_colours(
+        self, rows: "_FrameRows", surface: PointSet, view: tuple[FrameState, Intrinsics], seen: ColourObservation
+    ) -> None:
+        frame, intrinsics = view
+        samples = self.samples
+        assert samples is not None
+        term = seen.term(surface)
+        linear = term.linearise(frame, intrinsics)
+        basis = samples.shape_basis[seen.keep]
+        by_shape = linear.projected.by_point @ term.points.shape_jacobian(frame, basis, samples.pivot_basis)
+        # The principal point counts full pixels; the level's are smaller in number.
+        by_camera = pixels_by_camera(linear.projected.pixels, intrinsics.scaled(seen.level.scale))
+        by_camera[..., 1:] *= seen.level.scale
+        by_common = linear.gradient @ torch.cat([by_shape, by_camera], 2)
+        rho, weight = term.robust_scale(linear.residual)
+        rows.add(linear.residual, linear.jacobian, by_common, [], weight * term.inverse_variance)
+        rows.own.cost += 0.5 * float(rho.sum())
+
     def retract(self, state: BundleState, step: Tensor) -> BundleState:
         """The state after a step `[shared, frame 0, frame 1, ...]`."""
         shape_count, size = len(state.shape), len(self.scale)
         camera = step[shape_count : shape_count + 3]
         shared_size = shape_count + 3 + state.offsets_m.numel()
         focal = state.intrinsics.focal_px * float(camera[0].clamp(-0.3, 0.3).exp())
-        intrinsics = Intrinsics(focal, state.intrinsics.cx_px + float(camera[1]), state.intrinsics.cy_px + float(camera[2]))
+        intrinsics = Intrinsics(
+            focal, state.intrinsics.cx_px + float(camera[1]), state.intrinsics.cy_px + float(camera[2])
+        )
         frames = tuple(
             self.bounds.clamp(frame.retract(step[shared_size + i * size : shared_size + (i + 1) * size]))
             for i, frame in enumerate(state.frames)
         )
         offsets = state.offsets_m + step[shape_count + 3 : shared_size].reshape(-1, 3)
-        return replace(state, shape=state.shape + step[:shape_count], intrinsics=intrinsics, offsets_m=offsets, frames=frames)
+        return replace(
+            state, shape=state.shape + step[:shape_count], intrinsics=intrinsics, offsets_m=offsets, frames=frames
+        )
 
 
 @dataclass(eq=False)
@@ -217,13 +297,6 @@ class SharedBlocks:
     free: Tensor
     common: int
 
-    @classmethod
-    def of_prior(cls, deviation: Tensor, inverse_std: Tensor, shape_count: int) -> "SharedBlocks":
-        """The prior alone; an inverse standard deviation of 0 means held."""
-        residual = deviation * inverse_std
-        cost = 0.5 * float(residual.square().sum())
-        return cls(torch.diag(inverse_std**2), residual * inverse_std, cost, inverse_std > 0, shape_count + 3)
-
 
 @dataclass(eq=False)
 class _FrameRows:
@@ -234,24 +307,31 @@ class _FrameRows:
     shared: SharedBlocks
 
     def add(
-        self, residual: Tensor, by_frame: Tensor, by_common: Tensor, by_offsets: list[tuple[Tensor, Tensor]], weight: Tensor
+        self,
+        residual: Tensor,
+        by_frame: Tensor,
+        by_common: Tensor,
+        by_offsets: list[tuple[Tensor, Tensor]],
+        weight: Tensor,
     ) -> None:
-        """Adds M rows of 2.
+        """Adds M rows of D.
 
         Args:
-            residual: (M, 2) unwhitened.
-            by_frame: (M, 2, P).
-            by_common: (M, 2, S + 3).
-            by_offsets: landmark ids (M,) and (M, 2, 3) derivatives; two entries for a pair.
+            residual: (M, D) unwhitened.
+            by_frame: (M, D, P).
+            by_common: (M, D, S + 3).
+            by_offsets: landmark ids (M,) and (M, D, 3) derivatives; two entries for a pair, none for colours.
             weight: (M,) inverse variance times robust weight.
         """
         own, shared, common = self.own, self.shared, self.shared.common
-        weighted_frame, weighted_common = by_frame * weight[:, None, None], by_common * weight[:, None, None]
-        own.H += torch.einsum("mdp,mdq->pq", weighted_frame, by_frame)
-        own.g += torch.einsum("mdp,md->p", weighted_frame, residual)
-        self.coupling[:, :common] += torch.einsum("mdp,mdq->pq", weighted_frame, by_common)
-        shared.H[:common, :common] += torch.einsum("mdp,mdq->pq", weighted_common, by_common)
-        shared.g[:common] += torch.einsum("mdp,md->p", weighted_common, residual)
+        weighted_frame = by_frame * weight[:, None, None]
+        flat_frame = weighted_frame.flatten(0, 1).T
+        flat_common = (by_common * weight[:, None, None]).flatten(0, 1).T
+        own.H += flat_frame @ by_frame.flatten(0, 1)
+        own.g += flat_frame @ residual.reshape(-1)
+        self.coupling[:, :common] += flat_frame @ by_common.flatten(0, 1)
+        shared.H[:common, :common] += flat_common @ by_common.flatten(0, 1)
+        shared.g[:common] += flat_common @ residual.reshape(-1)
         for ids, rows in by_offsets:
             columns = (common + 3 * ids[:, None] + torch.arange(3)).reshape(-1)
             weighted = rows * weight[:, None, None]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tracker.appearance import estimate_light, mean_albedo, unwrap
-from tracker.bundle import BundleProblem, BundleState, Observation, SharedPrior
+from tracker.bundle import BundleProblem, BundleState, ColourObservation, Observation, SharedPrior
 from tracker.camera import Intrinsics
 from tracker.clip import (
     ClipModel,
@@ -35,6 +35,8 @@ from tracker.state import FrameState, neutral_state
 from tracker.surface import sample_visibility, surface_view
 
 _AMBIENT = 1 / 0.282094806432724
+# The head's size is not observable by one camera; half a percent keeps the solve well conditioned.
+_SIZE_STD = 0.005
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,9 +159,9 @@ def solve_geometry(task: CalibrationTask) -> GeometrySolution:
     offsets = task.landmarks.offset_mean_m
     rest = task.landmarks.template.with_shape(shape).moved(offsets).rest
     state = BundleState(shape, task.camera.intrinsics, offsets, first_states(task, rest))
-    problem = _bundle_problem(task, state, offset_std_m=0.0)
+    problem = _bundle_problem(task, state, free_offsets=False)
     state = minimise(problem, state, SolverSettings(max_steps=15, cost_tolerance=1e-3)).state
-    problem = _bundle_problem(task, state, task.settings.offset_std_mm / 1000)
+    problem = _bundle_problem(task, state, free_offsets=True)
     solution = minimise(problem, state, SolverSettings(max_steps=30, cost_tolerance=1e-4))
     state = solution.state
     covariance = problem.linearise(state).shared_covariance()
@@ -173,7 +175,7 @@ def solve_geometry(task: CalibrationTask) -> GeometrySolution:
     return GeometrySolution(state, solution.outcome, math.sqrt(variance), float(torch.cat(errors).median()))
 
 
-def _bundle_problem(task: CalibrationTask, state: BundleState, offset_std_m: float) -> BundleProblem:
+def _bundle_problem(task: CalibrationTask, state: BundleState, free_offsets: bool) -> BundleProblem:
     model, landmarks = task.model, task.landmarks
     shape_std = task.settings.shape_std if task.optimize_shape else 0.0
     vertices = model.rest_vertices(state.shape.float())
@@ -200,7 +202,9 @@ def _bundle_problem(task: CalibrationTask, state: BundleState, offset_std_m: flo
             centre_px=task.camera.centre_px,
             centre_std_px=task.camera.centre_std_px,
             offsets_m=landmarks.offset_mean_m,
-            offset_std_m=torch.full((len(landmarks),), offset_std_m, dtype=torch.float64),
+            offset_std_m=_offset_stds(task) if free_offsets else torch.zeros(len(landmarks), dtype=torch.float64),
+            size_direction=size_direction(landmarks),
+            size_std=_SIZE_STD,
         ),
         gaussian=frame_prior(model, task.energy),
         gaze=GazeSymmetryTerm(),
@@ -208,6 +212,20 @@ def _bundle_problem(task: CalibrationTask, state: BundleState, offset_std_m: flo
         held=task.held,
         scale=step_scale(model, task.energy),
     )
+
+
+def _offset_stds(task: CalibrationTask) -> Tensor:
+    """Spread (N,) of the landmark offsets: as measured for the head model, else the configured one; 0 holds them."""
+    default = task.settings.offset_std_mm / 1000
+    known = task.landmarks.offset_std_m
+    return torch.where(known.isnan(), torch.full_like(known, default), known.clamp(max=default))
+
+
+def size_direction(landmarks: LandmarkSet) -> Tensor:
+    """Relative change of the face's size by each identity coefficient, (S,): the part of its motion that scales."""
+    rest = landmarks.template.points.rest
+    arms = rest - rest.mean(0)
+    return torch.einsum("nk,nks->s", arms, landmarks.template.shape_basis) / arms.square().sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,35 +238,61 @@ class _Views:
 
 
 def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calibration:
-    """Appearance and light by alternation: unwrap with the poses, solve the poses with the appearance."""
-    bundle = geometry.state
+    """Appearance, light, and all geometry again with colours, by alternation.
+
+    Each round unwraps the appearance with the poses at hand, solves every frame from coarse to fine with it, and then
+    solves all frames jointly at the finest level, where identity and camera move too. Coarse levels do not move them:
+    measured on clips with truth, blurred pictures pull identity away from it.
+    """
+    state = geometry.state
     samples = SampleSet.of(task.model, face_samples(task.model, task.tracking.samples))
-    size = (task.frames[0].image.shape[0], task.frames[0].image.shape[1])
-    ambient = neutral_state(task.model).light
-    clip = ClipModel(
+    clip = _clip(task, state, samples)
+    l1, outcome = float("nan"), geometry.outcome
+    for round_ in range(task.settings.rounds):
+        clip, frames = _unwrapped(clip, task, state.frames, first=round_ == 0)
+        solver = FrameSolver(clip, task.energy, task.tracking, task.held)
+        solutions = [solver.solve(frame, one, None, one.light) for frame, one in zip(task.frames, frames, strict=True)]
+        l1 = float(np.nanmean([solution.photometric_l1 for solution in solutions]))
+        state = replace(state, frames=tuple(solution.state for solution in solutions))
+        clip, state = _joint_round(task, clip, state, solver)
+    clip, frames = _unwrapped(clip, task, state.frames, first=False)
+    return Calibration(clip, state.offsets_m, frames, geometry, l1)
+
+
+def _joint_round(
+    task: CalibrationTask, clip: ClipModel, state: BundleState, solver: FrameSolver
+) -> tuple[ClipModel, BundleState]:
+    """All frames, identity, camera and offsets together, with landmarks and the finest level's colours."""
+    problem = _bundle_problem(task, state, free_offsets=True)
+    colours, frames = [], []
+    for frame, one in zip(task.frames, state.frames, strict=True):
+        term, keep, one = solver.photometric_term(pyramid(frame.image, 1)[0], 0, one, one.light)
+        if term is None:
+            return clip, state
+        colours.append(ColourObservation(keep, term.normals, term.albedo, term.level, term.sigma, term.confidence))
+        frames.append(one)
+    state = replace(state, frames=tuple(frames))
+    problem = replace(problem, samples=clip.samples.template, colours=tuple(colours))
+    state = minimise(problem, state, SolverSettings(max_steps=task.settings.joint_steps)).state
+    moved = _clip(task, state, clip.samples)
+    return replace(moved, albedo=clip.albedo, seen=clip.seen, light=clip.light), state
+
+
+def _clip(task: CalibrationTask, state: BundleState, samples: SampleSet) -> ClipModel:
+    """The clip with the geometry of a joint solve, appearance still blank."""
+    return ClipModel(
         model=task.model,
-        shape=bundle.shape,
-        intrinsics=bundle.intrinsics,
-        size=size,
+        shape=state.shape,
+        intrinsics=state.intrinsics,
+        size=(task.frames[0].image.shape[0], task.frames[0].image.shape[1]),
         landmarks=task.landmarks,
-        landmark_points=task.landmarks.template.with_shape(bundle.shape).moved(bundle.offsets_m),
+        landmark_points=task.landmarks.template.with_shape(state.shape).moved(state.offsets_m),
         samples=samples,
-        sample_points=samples.template.with_shape(bundle.shape),
+        sample_points=samples.template.with_shape(state.shape),
         albedo=torch.zeros(task.tracking.levels, len(samples.surface), 3),
         seen=torch.zeros(len(samples.surface)),
-        light=ambient,
+        light=neutral_state(task.model).light,
     )
-    states, l1 = bundle.frames, float("nan")
-    for round_ in range(task.settings.rounds):
-        clip, states = _unwrapped(clip, task, states, first=round_ == 0)
-        solver = FrameSolver(clip, task.energy, task.tracking, task.held)
-        solutions = [
-            solver.solve(frame, state, None, state.light) for frame, state in zip(task.frames, states, strict=True)
-        ]
-        states = tuple(solution.state for solution in solutions)
-        l1 = float(np.nanmean([solution.photometric_l1 for solution in solutions]))
-    clip, states = _unwrapped(clip, task, states, first=False)
-    return Calibration(clip, bundle.offsets_m, states, geometry, l1)
 
 
 def _views(clip: ClipModel, task: CalibrationTask, states: tuple[FrameState, ...]) -> _Views:

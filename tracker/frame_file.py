@@ -197,4 +197,6 @@ def extrinsics_of_camera_block(frame: dict[str, Any]) -> tuple[np.ndarray, np.nd
 
 def gaze_angles(frame: dict[str, Any]) -> np.ndarray:
     """(2, 2) yaw and pitch of the left and right eye, radians."""
-    return eye_angles(matrix_from_6d(torch.from_numpy(np.asarray(frame["flame"]["eyes"], np.float64)).reshape(2, 6))).numpy()
+    return eye_angles(
+        matrix_from_6d(torch.from_numpy(np.asarray(frame["flame"]["eyes"], np.float64)).reshape(2, 6))
+    ).numpy()

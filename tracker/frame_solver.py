@@ -103,7 +103,7 @@ class FrameSolver:
         levels = pyramid(frame.image, self.tracking.levels)
         term: PhotometricTerm | None = None
         for index in reversed(range(self.tracking.levels)):
-            term, state = self.photometric_term(levels[index], index, state, light_prior)
+            term, _, state = self.photometric_term(levels[index], index, state, light_prior)
             if term is None:
                 break
             solution = minimise(
@@ -142,8 +142,8 @@ class FrameSolver:
 
     def photometric_term(
         self, level: ImageLevel, index: int, state: FrameState, light_prior: Tensor
-    ) -> tuple[PhotometricTerm | None, FrameState]:
-        """Visible samples at a level, with the light fitted to them; None where too few are seen."""
+    ) -> tuple[PhotometricTerm | None, Tensor, FrameState]:
+        """Visible samples at a level, their ids, and the state with the light fitted to them; None where too few."""
         clip = self.clip
         view = surface_view(clip.model, clip.shape, state)
         camera = (state, clip.intrinsics)
@@ -153,7 +153,7 @@ class FrameSolver:
         height, width = level.pixels.shape[:2]
         keep = visible & (clip.seen > 0) & inside(pixels, (height, width))
         if int(keep.sum()) < _MIN_SAMPLES:
-            return None, state
+            return None, keep, state
         colours = sample(level.pixels, pixels[keep])[0]
         albedo = clip.albedo[index][keep]
         normals = normals[keep]
@@ -170,6 +170,7 @@ class FrameSolver:
                 sigma=min(max(sigma, _SIGMA_LIMITS[0]), _SIGMA_LIMITS[1]),
                 confidence=confidence,
             ),
+            keep.nonzero()[:, 0],
             state,
         )
 

@@ -36,7 +36,9 @@ def pyramid(image: np.ndarray, levels: int) -> list[ImageLevel]:
     for level in range(levels):
         if level:
             # A slight blur against aliasing, then the mean of 2 x 2 pixels, which keeps the edges aligned.
-            current = cv2.resize(cv2.GaussianBlur(current, (3, 3), 0.6), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            current = cv2.resize(
+                cv2.GaussianBlur(current, (3, 3), 0.6), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA
+            )
         result.append(ImageLevel(torch.from_numpy(np.ascontiguousarray(current)), 0.5**level))
     return result
 

@@ -52,6 +52,7 @@ class LandmarkSet:
         sparse: (N - D,) iBUG numbers of the others.
         pairs: (K, 2) closure pairs, ids into the points.
         offset_mean_m: (N, 3) mean landmark offsets known for the model, head space.
+        offset_std_m: (N,) their spread between people; NaN where nothing is known.
     """
 
     template: PointTemplate
@@ -59,6 +60,7 @@ class LandmarkSet:
     sparse: Tensor
     pairs: Tensor
     offset_mean_m: Tensor
+    offset_std_m: Tensor
 
     def __len__(self) -> int:
         return len(self.dense) + len(self.sparse)
@@ -93,10 +95,16 @@ def landmark_set(model: HeadModel, with_sparse: bool) -> LandmarkSet:
     bary = torch.cat([dense.bary, sparse.bary[rows]])
     place = {int(number): i for i, number in enumerate(dense.indices)}
     pairs = [[place[a], place[b]] for a, b in CLOSURE_PAIRS if a in place and b in place]
+    offset_mean = torch.zeros(len(faces), 3, dtype=torch.float64)
+    offset_std = torch.full((len(faces),), float("nan"), dtype=torch.float64)
+    if model.landmark_offsets is not None and model.landmark_offset_std is not None:
+        offset_mean[: len(dense)] = model.landmark_offsets.double()
+        offset_std[: len(dense)] = model.landmark_offset_std.double()
     return LandmarkSet(
         template=point_template(model, faces, bary),
         dense=dense.indices,
         sparse=inner,
         pairs=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
-        offset_mean_m=torch.zeros(len(faces), 3, dtype=torch.float64),
+        offset_mean_m=offset_mean,
+        offset_std_m=offset_std,
     )

@@ -6,7 +6,9 @@ import numpy as np
 from tracker.camera import Intrinsics
 
 
-def initial_pose(points_head_m: np.ndarray, targets_px: np.ndarray, intrinsics: Intrinsics) -> tuple[np.ndarray, np.ndarray]:
+def initial_pose(
+    points_head_m: np.ndarray, targets_px: np.ndarray, intrinsics: Intrinsics
+) -> tuple[np.ndarray, np.ndarray]:
     """Perspective-n-point pose.
 
     Args:

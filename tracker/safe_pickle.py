@@ -137,7 +137,9 @@ def load_object_npy(path: Path) -> Any:
         except ValueError as error:
             raise InputError(f"{path}: not an .npy file ({error}); download it again") from error
         content = _read(file, path)
-    return content.item() if isinstance(content, np.ndarray) and content.dtype == object and content.ndim == 0 else content
+    return (
+        content.item() if isinstance(content, np.ndarray) and content.dtype == object and content.ndim == 0 else content
+    )
 
 
 def _read(file: io.BufferedReader, path: Path) -> Any:

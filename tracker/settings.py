@@ -54,6 +54,9 @@ class CalibrationSettings(BaseModel):
         0.005, ge=0, le=1, description="Spread of the principal point, as a fraction of the full picture's longer side."
     )
     rounds: int = Field(3, ge=1, le=10, description="Alternations of unwrapping the appearance and solving the poses.")
+    joint_steps: int = Field(
+        4, ge=0, le=100, description="Steps of each round's joint solve of identity, camera and poses with colours."
+    )
     texture_size: int = Field(512, ge=64, le=4096, description="Side of the unwrapped appearance, texels.")
 
 
@@ -79,7 +82,10 @@ class TrackingSettings(BaseModel):
         0.03, gt=0, le=10, description="Frame-to-frame change of a light coefficient, as a fraction of ambient light."
     )
     poor_reprojection: float = Field(
-        0.04, gt=0, le=1, description="Median reprojection error above which a frame is poor, in inter-ocular distances."
+        0.04,
+        gt=0,
+        le=1,
+        description="Median reprojection error above which a frame is poor, in inter-ocular distances.",
     )
     poor_inliers: float = Field(0.5, ge=0, le=1, description="Share of agreeing samples below which a frame is poor.")
     lost_inliers: float = Field(

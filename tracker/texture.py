@@ -49,7 +49,11 @@ def bake_texture(
     """
     texels = Texels.of(clip.model, size)
     count = int(texels.fragments.covered.sum())
-    top, bottom, weights = np.zeros((count, 3), np.float32), np.zeros((count, 3), np.float32), np.zeros(count, np.float32)
+    top, bottom, weights = (
+        np.zeros((count, 3), np.float32),
+        np.zeros((count, 3), np.float32),
+        np.zeros(count, np.float32),
+    )
     for frame, state in zip(frames, states, strict=True):
         view = surface_view(clip.model, clip.shape, state)
         points = texels.interpolate_vertices(view.vertices_cam_m(state).numpy())
@@ -80,7 +84,11 @@ def _sampled(image: np.ndarray, points_cam_m: np.ndarray, clip: ClipModel) -> np
     padded = np.zeros((2, rows * side), np.float32)
     padded[0, : len(x)], padded[1, : len(y)] = x, y
     colours = cv2.remap(
-        image, padded[0].reshape(rows, side), padded[1].reshape(rows, side), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        image,
+        padded[0].reshape(rows, side),
+        padded[1].reshape(rows, side),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
     return colours.reshape(-1, 3)[: len(x)].astype(np.float32) / np.float32(255)
 

@@ -78,7 +78,9 @@ def track_frame(solver: FrameSolver, frame: FrameInput, past: Past) -> TrackedFr
     elif predicted is not None:
         temporal = temporal_term(solver, predicted)
     if start is None:
-        state = past.last if past.last is not None else replace(neutral_state(solver.clip.model), light=solver.clip.light)
+        state = (
+            past.last if past.last is not None else replace(neutral_state(solver.clip.model), light=solver.clip.light)
+        )
         return _judged(solver, frame, FrameSolution(state, (), float("nan"), float("nan")))
     tracked = _judged(solver, frame, solver.solve(frame, start, temporal, start.light))
     if tracked.status == "lost" and predicted is not None:

@@ -107,9 +107,18 @@ def _landmarks478(path: Path) -> Embedding:
 
 
 def _template_uv(folder: Path, triangles: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    path = next((folder / n for n in ("head_template_uv.obj", "head_template_mesh.obj", "head_template.obj") if (folder / n).is_file()), None)
+    path = next(
+        (
+            folder / n
+            for n in ("head_template_uv.obj", "head_template_mesh.obj", "head_template.obj")
+            if (folder / n).is_file()
+        ),
+        None,
+    )
     if path is None:
-        raise InputError(f"{folder}: no head_template_mesh.obj with texture coordinates; it comes with FLAME_texture and DECA")
+        raise InputError(
+            f"{folder}: no head_template_mesh.obj with texture coordinates; it comes with FLAME_texture and DECA"
+        )
     uv, uv_triangles = [], []
     for line in path.read_text().splitlines():
         if line.startswith("vt "):
@@ -117,7 +126,9 @@ def _template_uv(folder: Path, triangles: np.ndarray) -> tuple[torch.Tensor, tor
         elif line.startswith("f "):
             uv_triangles.append([int(corner.split("/")[1]) - 1 for corner in line.split()[1:4]])
     if len(uv_triangles) != len(triangles):
-        raise InputError(f"{path}: {len(uv_triangles)} triangles, the model has {len(triangles)}; they do not belong together")
+        raise InputError(
+            f"{path}: {len(uv_triangles)} triangles, the model has {len(triangles)}; they do not belong together"
+        )
     return torch.tensor(uv, dtype=torch.float32), torch.tensor(uv_triangles, dtype=torch.int64)
 
 

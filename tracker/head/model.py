@@ -92,6 +92,9 @@ class HeadModel:
         triangles: (F, 3) int64, counter-clockwise seen from outside.
         uv: (T, 2) float32 texture coordinates, v up, in [0, 1].
         uv_triangles: (F, 3) int64 into uv.
+        landmark_offsets: (L, 3) metres, mean offset of the detector's points from `landmarks478`, measured on renders;
+            or None where nothing is known.
+        landmark_offset_std: (L,) metres, its spread between people; or None.
         regions: name to vertex ids; FLAME_masks' names where the model has them.
         landmarks68: embedding of the iBUG points (static; the contour's frontal position for 0 to 16).
         landmarks478: embedding of the FaceMesh points that the model has.
@@ -115,6 +118,8 @@ class HeadModel:
     landmarks478: Embedding
     pose_correctives: Tensor | None = None
     contour: ContourEmbedding | None = None
+    landmark_offsets: Tensor | None = None
+    landmark_offset_std: Tensor | None = None
     regions: dict[str, Tensor] = field(default_factory=dict)
     parents: tuple[int, ...] = (-1, 0, 1, 1, 1)
 
@@ -159,11 +164,7 @@ class HeadModel:
 
     def to(self, device: torch.device | str) -> "HeadModel":
         """The same model on another device."""
-        moved = {
-            name: value.to(device)
-            for name, value in vars(self).items()
-            if isinstance(value, (Tensor, Embedding))
-        }
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, (Tensor, Embedding))}
         moved["regions"] = {name: ids.to(device) for name, ids in self.regions.items()}
         if self.contour is not None:
             moved["contour"] = ContourEmbedding(self.contour.faces.to(device), self.contour.bary.to(device))
@@ -171,7 +172,9 @@ class HeadModel:
 
     def rest_vertices(self, shape: Tensor, expression: Tensor | None = None) -> Tensor:
         """Blendshapes without pose: (..., S) and (..., E) to (..., V, 3) metres."""
-        vertices = self.template.to(shape.dtype) + torch.einsum("vks,...s->...vk", self.shape_basis.to(shape.dtype), shape)
+        vertices = self.template.to(shape.dtype) + torch.einsum(
+            "vks,...s->...vk", self.shape_basis.to(shape.dtype), shape
+        )
         if expression is not None:
             vertices = vertices + torch.einsum("vke,...e->...vk", self.expression_basis.to(shape.dtype), expression)
         return vertices

@@ -38,7 +38,9 @@ def load_head(path: Path) -> HeadModel:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such head model; `python -m tracker.head.build` makes the generic one") from error
     except (KeyError, ValueError, OSError, BadZipFile) as error:
-        raise InputError(f"{path}: not a head model in this project's layout ({error}); make or download it again") from error
+        raise InputError(
+            f"{path}: not a head model in this project's layout ({error}); make or download it again"
+        ) from error
 
 
 def save_head(model: HeadModel, path: Path, half_bases: bool = True) -> None:

@@ -13,10 +13,27 @@ from tracker.camera import Intrinsics
 from tracker.image import ImageLevel, sample
 from tracker.normal_equations import NormalEquations
 from tracker.points import PointSet
-from tracker.residuals.projection import linearise_projection, project_state
+from tracker.residuals.projection import ProjectedPoints, linearise_projection, project_state
 from tracker.robust import Kernel, geman_mcclure
 from tracker.shading import sh_basis, sh_basis_gradient
 from tracker.state import FrameState
+
+
+@dataclass(frozen=True, eq=False)
+class LinearColours:
+    """A linearised colour residual.
+
+    Attributes:
+        residual: (N, 3) picture minus model.
+        jacobian: (N, 3, P) by the frame's unknowns.
+        gradient: (N, 3, 2) of the picture, per pixel of the level.
+        projected: the samples' pixels and derivatives.
+    """
+
+    residual: Tensor
+    jacobian: Tensor
+    gradient: Tensor
+    projected: ProjectedPoints
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +73,8 @@ class PhotometricTerm:
         squared = (self.residual(state, intrinsics) / self.sigma).square().mean(1)
         return 0.5 * float((self.kernel(squared)[0] * self.confidence).sum())
 
-    def linearise(self, state: FrameState, intrinsics: Intrinsics) -> tuple[Tensor, Tensor]:
-        """Unwhitened residual (N, 3) and Jacobian (N, 3, P)."""
+    def linearise(self, state: FrameState, intrinsics: Intrinsics) -> "LinearColours":
+        """Residual and Jacobian, unwhitened."""
         projected = linearise_projection(self.points, state, intrinsics.scaled(self.level.scale))
         colours, gradient = sample(self.level.pixels, projected.pixels)
         jacobian = gradient @ projected.jacobian
@@ -68,15 +85,23 @@ class PhotometricTerm:
         turned = torch.linalg.cross(normals_cam[:, None].expand_as(by_normal), by_normal, dim=-1)
         jacobian[:, :, 0:3] -= turned
         residual = colours - self.albedo * (sh_basis(normals_cam) @ light)
-        return residual, jacobian
+        return LinearColours(residual, jacobian, gradient, projected)
+
+    def robust_scale(self, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """Robust cost and weight (N,) of unwhitened residuals (N, 3), confidence included."""
+        rho, weight = self.kernel((residual / self.sigma).square().mean(1))
+        return rho * self.confidence, weight * self.confidence
 
     def add_to(self, equations: NormalEquations, state: FrameState, intrinsics: Intrinsics) -> None:
         """Linearises the residual and adds it; a sample's weight is that of the mean over its channels."""
-        residual, jacobian = self.linearise(state, intrinsics)
-        whitening = 1 / (self.sigma * 3**0.5)
-        residual, jacobian = residual * whitening, jacobian * whitening
-        rho, weight = self.kernel(residual.square().sum(1))
-        equations.add(residual, jacobian, weight * self.confidence, rho * self.confidence)
+        linear = self.linearise(state, intrinsics)
+        rho, weight = self.robust_scale(linear.residual)
+        equations.add(linear.residual, linear.jacobian, weight * self.inverse_variance, rho)
+
+    @property
+    def inverse_variance(self) -> float:
+        """Of one channel: the cost is that of the mean over three."""
+        return 1 / (3 * self.sigma**2)
 
     def robust_weights(self, state: FrameState, intrinsics: Intrinsics) -> Tensor:
         """Robust weight (N,) of each sample, 1 for a perfect one."""
