@@ -27,7 +27,7 @@ from tracker.head.model import HeadModel
 from tracker.head_choice import head_name, load_head_model, model_files
 from tracker.image import pyramid
 from tracker.landmark_set import COUNT, LandmarkSet, is_detected
-from tracker.mesh_files import obj_text, canonical_vertices
+from tracker.mesh_files import canonical_vertices, obj_text
 from tracker.overlay import draw_landmarks
 from tracker.pose import initial_pose, spread_frames, yaw_pitch
 from tracker.residuals.projection import project_state

@@ -114,8 +114,8 @@ def load_clip(subject: Subject, config: Config, model: HeadModel) -> tuple[ClipM
     for key, size in expected.items():
         if getattr(record, key).shape != size:
             raise InputError(
-                f"{subject.calibration_path}: {key} has shape {getattr(record, key).shape}, the config asks for {size}; "
-                "run the stage calibration again"
+                f"{subject.calibration_path}: {key} has shape {getattr(record, key).shape}, the config asks for "
+                f"{size}; run the stage calibration again"
             )
     shape = torch.from_numpy(record.shape)
     crop = subject.load_crop()

@@ -98,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = []
         for number in logs.progress(range(options.identities), "landmark bias", options.identities):
             found.append(measure(build_scene(clip_spec(number), model), options.every))
-        bias = summarise_bias(*(np.array(part) for part in zip(*found, strict=True)), template_digest(model))
+        offsets, residuals, weights = (np.array(part) for part in zip(*found, strict=True))
+        bias = summarise_bias(offsets, residuals, weights, template_digest(model))
     except TrackerError as error:
         logger.error(str(error))
         return 1

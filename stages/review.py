@@ -17,8 +17,8 @@ import numpy as np
 from loguru import logger
 
 from stages import files
-from stages.encode import encode_pictures
 from stages.context import StageContext
+from stages.encode import encode_pictures
 from stages.subject import Subject
 from tracker.config import Config
 from tracker.errors import InputError

@@ -20,6 +20,7 @@ from stages import files, manifest
 from stages.records import Crop, Providers
 from tracker.config import Config
 from tracker.errors import InputError
+from tracker.safe_pickle import numpy_allowed
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv")
 IDENTITY_SIZE = 300
@@ -327,9 +328,8 @@ class Subject:
             InputError: damaged, or not four numbers of a box with an extent.
         """
         remedy = "delete it to have it made again"
-        numpy_types = [np.core.multiarray._reconstruct, np.ndarray, np.dtype, *_dtype_classes()]  # type: ignore[attr-defined]
         try:
-            with torch.serialization.safe_globals(numpy_types):
+            with numpy_allowed():
                 value = torch.load(self.bbox_path, weights_only=True)
             box = np.asarray(value, np.float64).reshape(-1)
         except (RuntimeError, ValueError, TypeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
@@ -383,8 +383,3 @@ class Subject:
         if made is None or self.source_dir.name not in made.outputs:
             return True
         return made.complete and made.outputs[self.source_dir.name] != manifest.listing(self.source_dir)
-
-
-def _dtype_classes() -> list[type]:
-    """The classes of numpy's number types, which a pickled array names."""
-    return [type(np.dtype(code)) for code in ("i2", "i4", "i8", "f2", "f4", "f8")]

@@ -17,7 +17,7 @@ from tracker.camera import Intrinsics, Pytorch3dCamera, from_pytorch3d, to_pytor
 from tracker.errors import InputError
 from tracker.head.model import HeadModel, HeadParams
 from tracker.rotations import matrix_from_6d, matrix_to_6d
-from tracker.safe_pickle import ALLOWED
+from tracker.safe_pickle import numpy_allowed
 from tracker.shading import rotate_sh
 from tracker.state import FrameState, eye_angles, eye_rotations
 
@@ -135,7 +135,7 @@ def load_frame(path: Path) -> dict[str, Any]:
         InputError: the file is missing, damaged or holds anything but arrays, numbers and strings.
     """
     try:
-        with _numpy_allowed():
+        with numpy_allowed():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint; run the tracking stage first") from error
@@ -145,16 +145,6 @@ def load_frame(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "opencv" not in content or "flame" not in content:
         raise InputError(f"{path}: lacks the blocks `flame` and `opencv`; track the subject again")
     return content
-
-
-def _numpy_allowed() -> Any:
-    reconstruct = ALLOWED[("numpy.core.multiarray", "_reconstruct")]
-    scalar = ALLOWED[("numpy.core.multiarray", "scalar")]
-    allowed: list[Any] = [np.ndarray, np.dtype]
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        allowed += [(reconstruct, f"{module}._reconstruct"), (scalar, f"{module}.scalar")]
-    allowed += [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_, np.uint8)]
-    return torch.serialization.safe_globals(allowed)
 
 
 def head_params(frame: dict[str, Any], model: HeadModel) -> HeadParams:

@@ -31,7 +31,7 @@ def pyramid(image: np.ndarray, levels: int) -> list[ImageLevel]:
     Returns:
         The levels, each box-aligned with the full picture (edges coincide).
     """
-    current = image.astype(np.float32) * np.float32(1 / 255)
+    current: np.ndarray = image.astype(np.float32) * np.float32(1 / 255)
     result = []
     for level in range(levels):
         if level:

@@ -142,13 +142,13 @@ class _Skin:
 
 
 def _rotation_derivative(rotation: Tensor) -> Tensor:
-    """d vec(R) / d w for left increments: (9, 3), rows in row-major order of R."""
+    """Derivative of vec(R) by w for left increments: (9, 3), rows in row-major order of R."""
     units = torch.eye(3, dtype=rotation.dtype, device=rotation.device)
     return torch.stack([(skew(unit) @ rotation).reshape(9) for unit in units], 1)
 
 
 def _axis_derivative(axes: Tensor, rotation: Tensor) -> Tensor:
-    """d vec(R) / d (yaw, pitch): (9, 2)."""
+    """Derivative of vec(R) by (yaw, pitch): (9, 2)."""
     return torch.stack([(skew(axis) @ rotation).reshape(9) for axis in axes], 1)
 
 

@@ -22,10 +22,10 @@ def initial_pose(
     Source: Terzakis and Lourakis, A Consistently Fast and Globally Optimal Solution to the Perspective-n-Point
     Problem, ECCV 2020 (cv2.SOLVEPNP_SQPNP). Pixel counts cancel: points and principal point use the same.
     """
-    K = intrinsics.matrix()
+    K, undistorted = intrinsics.matrix(), np.zeros(4)
     points, targets = np.ascontiguousarray(points_head_m, np.float64), np.ascontiguousarray(targets_px, np.float64)
-    _, rotation, translation = cv2.solvePnP(points, targets, K, None, flags=cv2.SOLVEPNP_SQPNP)
-    rotation, translation = cv2.solvePnPRefineLM(points, targets, K, None, rotation, translation)
+    _, rotation, translation = cv2.solvePnP(points, targets, K, undistorted, flags=cv2.SOLVEPNP_SQPNP)
+    rotation, translation = cv2.solvePnPRefineLM(points, targets, K, undistorted, rotation, translation)
     return cv2.Rodrigues(rotation)[0], translation[:, 0]
 
 

@@ -6,9 +6,12 @@ those listed for FLAME 2017 to 2023, SMPL-family chumpy 0.70 files and FLAME's l
 
 import codecs
 import collections
+import importlib
 import io
 import pickle
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +66,11 @@ def _reconstructor(cls: type, _base: type, _state: object) -> object:
     return cls()
 
 
+# numpy 2 moved its core; either module holds the functions that pickled arrays name.
 _numpy_core = "numpy.core" if np.__version__.startswith("1.") else "numpy._core"
-_reconstruct = getattr(__import__(f"{_numpy_core}.multiarray", fromlist=["_reconstruct"]), "_reconstruct")
-_scalar = getattr(__import__(f"{_numpy_core}.multiarray", fromlist=["scalar"]), "scalar")
-_frombuffer = getattr(__import__(f"{_numpy_core}.numeric", fromlist=["_frombuffer"]), "_frombuffer")
+_multiarray = importlib.import_module(f"{_numpy_core}.multiarray")
+_reconstruct, _scalar = _multiarray._reconstruct, _multiarray.scalar
+_frombuffer = importlib.import_module(f"{_numpy_core}.numeric")._frombuffer
 
 ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("chumpy.ch", "Ch"): _Chumpy,
@@ -90,6 +94,30 @@ for _module in ("numpy.core", "numpy._core"):
     ALLOWED[(f"{_module}.multiarray", "_reconstruct")] = _reconstruct
     ALLOWED[(f"{_module}.multiarray", "scalar")] = _scalar
     ALLOWED[(f"{_module}.numeric", "_frombuffer")] = _frombuffer
+
+
+# Guards torch's allow-list, see `numpy_allowed`.
+_ALLOW_LIST = threading.Lock()
+
+
+@contextmanager
+def numpy_allowed() -> Iterator[None]:
+    """Lets `torch.load(..., weights_only=True)` make numpy arrays and scalars, and nothing else.
+
+    torch keeps the allow-list for the whole process and its `safe_globals` restores what it found: two threads inside
+    it would take the list away from each other, so that one at a time may enter.
+    """
+    with _ALLOW_LIST, torch.serialization.safe_globals(_numpy_types()):
+        yield
+
+
+def _numpy_types() -> list[Any]:
+    reconstruct = ALLOWED[("numpy.core.multiarray", "_reconstruct")]
+    scalar = ALLOWED[("numpy.core.multiarray", "scalar")]
+    allowed: list[Any] = [np.ndarray, np.dtype]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        allowed += [(reconstruct, f"{module}._reconstruct"), (scalar, f"{module}.scalar")]
+    return allowed + [type(np.dtype(kind)) for kind in ("i2", "i4", "i8", "u1", "?", "f2", "f4", "f8")]
 
 
 class _Unpickler(pickle.Unpickler):

@@ -53,8 +53,8 @@ class LandmarkBias:
         """
         try:
             with np.load(path, allow_pickle=False) as data:
-                arrays = [data[key].astype(np.float64) for key in ("offset_m", "spread_m", "noise_m")]
-                return cls(*arrays, str(data["template_digest"]))
+                offset, spread, noise = (data[key].astype(np.float64) for key in ("offset_m", "spread_m", "noise_m"))
+                return cls(offset, spread, noise, str(data["template_digest"]))
         except (KeyError, ValueError, OSError, BadZipFile) as error:
             raise InputError(
                 f"{path}: damaged ({error}); make it again with `python -m stages.landmark_bias`"

@@ -6,6 +6,7 @@ from 4D Scans (FLAME), SIGGRAPH Asia 2017, section 3.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +51,10 @@ class ContourEmbedding:
 
     faces: Tensor
     bary: Tensor
+
+    def to(self, device: torch.device | str) -> "ContourEmbedding":
+        """The same embedding on another device."""
+        return ContourEmbedding(self.faces.to(device), self.bary.to(device))
 
 
 @dataclass(frozen=True)
@@ -164,10 +169,9 @@ class HeadModel:
 
     def to(self, device: torch.device | str) -> "HeadModel":
         """The same model on another device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, (Tensor, Embedding))}
+        parts = (Tensor, Embedding, ContourEmbedding)
+        moved: dict[str, Any] = {name: x.to(device) for name, x in vars(self).items() if isinstance(x, parts)}
         moved["regions"] = {name: ids.to(device) for name, ids in self.regions.items()}
-        if self.contour is not None:
-            moved["contour"] = ContourEmbedding(self.contour.faces.to(device), self.contour.bary.to(device))
         return replace(self, **moved)
 
     def rest_vertices(self, shape: Tensor, expression: Tensor | None = None) -> Tensor:

@@ -73,7 +73,7 @@ def save_head(model: HeadModel, path: Path, half_bases: bool = True) -> None:
         arrays["contour_bary"] = _array(model.contour.bary, np.float32)
     if model.pose_correctives is not None:
         arrays["pose_correctives"] = _array(model.pose_correctives, basis_type)
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(path, **arrays)
 
 
 def _array(tensor: torch.Tensor, dtype: type) -> np.ndarray:
