@@ -5,7 +5,7 @@ from pathlib import Path
 from tracker.config import Config
 from tracker.errors import InputError
 from tracker.head.flame import load_flame
-from tracker.head.generic import GENERIC_HEAD_PATH, load_generic
+from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_generic
 from tracker.head.model import HeadModel
 
 
@@ -40,9 +40,11 @@ def load_head_model(config: Config) -> HeadModel:
 
 
 def model_files(config: Config) -> list[Path]:
-    """Files of the chosen head model, for the manifests."""
+    """Files of the chosen head model, its measured landmark bias included, for the manifests."""
     name = head_name(config)
     if name == "flame":
         path = Path(config.head_path or config.flame_geom_path)
         return [path if path.is_dir() else path.parent]
-    return [Path(config.head_path) if config.head_path else GENERIC_HEAD_PATH]
+    path = Path(config.head_path) if config.head_path else GENERIC_HEAD_PATH
+    bias = bias_path(path)
+    return [path, bias] if bias.is_file() else [path]
