@@ -1,0 +1,59 @@
+"""What the README says of config keys, options, files and commands is what the program has."""
+
+import re
+from pathlib import Path
+
+import pytest
+from readme_table import README, ROOT, config_table, replaced
+
+import run_tracking
+from stages import pipeline
+from tracker.config import Config, field_paths
+from tracker.head import flame
+
+PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_config_table_is_the_configs_own() -> None:
+    text = README.read_text()
+    assert text == replaced(text, config_table(Config)), "run: python tests/readme_table.py"
+
+
+def test_config_table_names_every_key() -> None:
+    table = config_table(Config)
+    assert {path.rpartition(".")[2] for path in field_paths()} <= set(re.findall(r"`(\w+):?`", table))
+
+
+def test_every_option_is_in_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_tracking.parse_arguments(["--help"])
+    options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert {"--cfg", "--dry-run"} < options
+    assert not [option for option in options if f"`{option}" not in README.read_text()]
+
+
+def test_stages_and_flame_files_are_named() -> None:
+    text = README.read_text()
+    assert ", ".join(pipeline.STAGES) in text
+    wanted = set(re.findall(r'"([\w.]+\.(?:npy|npz|pkl|obj))"', Path(flame.__file__).read_text()))
+    assert {"landmark_embedding.npy", "FLAME_masks.pkl"} < wanted
+    assert not [name for name in wanted - set(flame.MODEL_NAMES) if f"`{name}`" not in text]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"\bmake ([a-z]+)\b", " ".join(re.findall(r"`[^`]+`|^make .*$", README.read_text(), re.M))))
+    assert {"demo", "test"} <= named
+    assert not [target for target in named if not re.search(rf"^{target}:", makefile, re.M)]
+
+
+def test_snippets_compile() -> None:
+    for page in PAGES:
+        for snippet in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
+            compile(snippet, page.name, "exec")
