@@ -1,0 +1,92 @@
+"""The pipeline's benchmark: its arithmetic, what it copies, and one short run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import track
+from stages import files
+from stages.config_file import load_config
+
+ROOT = Path(__file__).resolve().parent.parent
+# The least that still runs every stage.
+QUICK = (
+    "calibration.frames=2",
+    "calibration.rounds=1",
+    "calibration.joint_steps=1",
+    "calibration.texture_size=64",
+    "tracking.levels=2",
+    "tracking.samples=400",
+)
+
+
+def _run(scale: float) -> dict:
+    return {
+        "pictures": 10,
+        "stages_s": {"frames": 1.0 * scale, "tracking": 4.0 * scale},
+        "peak_mib": 500.0,
+        "solver_ms": [100.0 * scale, 200.0 * scale, None],
+        "steps": [10, 12],
+        "reprojection_px": 1.0,
+        "jitter_px": None,
+        "psnr_db": 30.0,
+        "total_s": 10.0 * scale,
+    }
+
+
+def test_figures_are_by_frame() -> None:
+    summary = track.summarise([_run(1), _run(2), _run(3)])
+    assert summary["tracking, ms a frame"] == pytest.approx((600, 800, 1000))
+    assert summary["all stages, frames/s"][1] == pytest.approx(1.0)
+    assert summary["with start-up, frames/s"][1] == pytest.approx(0.5)
+    assert summary["solver alone, ms a frame"][1] == pytest.approx(np.median([100, 200, 200, 400, 300, 600]))
+    assert "jitter, px" not in summary
+
+
+def test_ratio_is_second_to_first() -> None:
+    text = track.table({"base": track.summarise([_run(1)]), "slow": track.summarise([_run(2)])}, ratio=True)
+    line = next(line for line in text.splitlines() if line.startswith("tracking"))
+    assert line.split()[-1] == "2.000"
+    assert "A: base" in text
+    assert "B: slow" in text
+
+
+def test_variants_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+    monkeypatch.setattr(track, "run_once", lambda cfg, sets, frames: order.append((sets[0], frames)) or _run(1))
+    track.measure({"a": ["a=1"], "b": ["b=1"]}, Path("x.yml"), 0, 3)
+    assert order[0] == ("a=1", track.WARM_UP_FRAMES)
+    assert [name for name, _ in order[1:]] == ["a=1", "b=1", "b=1", "a=1", "a=1", "b=1"]
+
+
+def test_given_pictures_are_copied_up_to_the_limit(tmp_path: Path) -> None:
+    for number in range(1, 6):
+        files.write_image(tmp_path / f"anna/source/{number:05d}.png", np.zeros((64, 64, 3), np.uint8))
+    files.write_array(tmp_path / "anna/identity.npy", np.zeros(300, np.float32))
+    files.write_text(tmp_path / "anna.yml", f"actor: {tmp_path / 'anna'}\n")
+    config, _ = load_config(tmp_path / "anna.yml")
+    actor = track.copy_input(config, tmp_path / "copy", 3)
+    assert sorted(path.name for path in (actor / "source").iterdir()) == ["00001.png", "00002.png", "00003.png"]
+    assert (actor / "identity.npy").is_file()
+
+
+def test_parent_stays_small() -> None:
+    """A child's peak memory starts at its parent's, so the parent must not load torch."""
+    code = "import sys; from benchmarks import track; from stages.config_file import load_config; track.machine(); "
+    code += "assert not {'torch', 'mediapipe', 'cv2'} & set(sys.modules), 'heavy library loaded'"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_short_run_gives_every_figure_and_leaves_the_output_alone(demo_track, tmp_path: Path) -> None:
+    subject, _, _ = demo_track
+    cfg = tmp_path / "anna.yml"
+    files.write_text(cfg, f"actor: {subject.input_dir}\nsave_folder: {tmp_path / 'output'}\nhead: generic\n")
+    run = track.run_once(cfg, list(QUICK), 0)
+    assert run["pictures"] == len(run["solver_ms"]) == len(subject.source_paths())
+    assert set(run["stages_s"]) == {"frames", "crop", "landmarks", "identity", "calibration", "tracking", "review"}
+    assert 0 < sum(run["stages_s"].values()) < run["total_s"]
+    assert 100 < run["peak_mib"] < 4000
+    assert not (tmp_path / "output").exists()
