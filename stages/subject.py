@@ -9,7 +9,6 @@ Two countings meet here. Pictures in images/, kpt/, kpt_dense/ have 1-based *num
 0-based *indices*: index i explains picture number begin_frames + 1 + i, and names everything in the output folder.
 """
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from stages import files, manifest
 from stages.records import Crop, Providers
 from tracker.config import Config
 from tracker.errors import InputError
-from tracker.safe_pickle import numpy_allowed
+from tracker.safe_pickle import DAMAGE, numpy_allowed
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv")
 IDENTITY_SIZE = 300
@@ -332,7 +331,7 @@ class Subject:
             with numpy_allowed():
                 value = torch.load(self.bbox_path, weights_only=True)
             box = np.asarray(value, np.float64).reshape(-1)
-        except (RuntimeError, ValueError, TypeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
+        except (OSError, *DAMAGE) as error:
             raise InputError(f"{self.bbox_path}: not a crop box ({type(error).__name__}); {remedy}") from error
         if len(box) != 4 or not np.isfinite(box).all() or box[1] - box[0] < 2 or box[3] - box[2] < 2:
             raise InputError(f"{self.bbox_path}: expected [xmin, xmax, ymin, ymax], found {box.tolist()}; {remedy}")

@@ -84,3 +84,20 @@ def test_a_truncated_pickle_names_the_file(tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps({"f": np.zeros((4, 3))})[:-20])
     with pytest.raises(InputError, match=r"generic_model\.pkl"):
         load_flame(path)
+
+
+def test_damaged_parts_of_a_flame_folder_are_named(shared_dir: Path, tmp_path: Path) -> None:
+    for source in (shared_dir / "flame_like").iterdir():
+        (tmp_path / source.name).symlink_to(source)
+
+    def replaced(name: str, content: bytes) -> None:
+        (tmp_path / name).unlink()
+        (tmp_path / name).write_bytes(content)
+
+    for name in ("l_eyelid.npy", "mediapipe_landmark_embedding.npz", "generic_model.npz"):
+        good = (shared_dir / "flame_like" / name).read_bytes()
+        replaced(name, good[: len(good) // 2])
+        with pytest.raises(InputError, match=name.replace(".", r"\.")):
+            load_flame(tmp_path)
+        replaced(name, good)
+    load_flame(tmp_path)

@@ -4,7 +4,7 @@ The file is `torch.save` of a dict of numpy arrays, so `torch.load` refuses it b
 allow-list of numpy's own reconstruction functions; no other class can be made by a file.
 """
 
-import pickle
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ from tracker.camera import Intrinsics, Pytorch3dCamera, from_pytorch3d, to_pytor
 from tracker.errors import InputError
 from tracker.head.model import HeadModel, HeadParams
 from tracker.rotations import matrix_from_6d, matrix_to_6d
-from tracker.safe_pickle import numpy_allowed
+from tracker.safe_pickle import DAMAGE, numpy_allowed
 from tracker.shading import rotate_sh
 from tracker.state import FrameState, eye_angles, eye_rotations
 
 FLAME_SHAPE, FLAME_EXPRESSION, TEXTURE_MODES = 300, 100, 140
 # Version of the keys under `track` and `state`; a reader of an older file can tell.
 TRACK_VERSION = 1
+# torch.save writes zip files.
+_ZIP_START = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -135,16 +137,27 @@ def load_frame(path: Path) -> dict[str, Any]:
         InputError: the file is missing, damaged or holds anything but arrays, numbers and strings.
     """
     try:
-        with numpy_allowed():
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file, numpy_allowed():
+            if file.read(len(_ZIP_START)) != _ZIP_START:
+                raise ValueError("torch.save did not write it")
+            file.seek(0)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint; run the tracking stage first") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: not a readable .frame file ({reason}); track the subject again") from error
+    except (OSError, *DAMAGE) as error:
+        raise InputError(f"{path}: not a readable .frame file ({_reason(error)}); track the subject again") from error
     if not isinstance(content, dict) or "opencv" not in content or "flame" not in content:
         raise InputError(f"{path}: lacks the blocks `flame` and `opencv`; track the subject again")
     return content
+
+
+def _reason(error: Exception) -> str:
+    """Torch's account of a failed load in a few words; its own advice is to switch the protection off."""
+    foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+    if foreign:
+        return f"it holds {foreign[1]}, which no checkpoint needs"
+    lines = str(error).splitlines()
+    return lines[0].split(". ")[0] if lines and not lines[0].startswith("Weights only load failed") else "damaged"
 
 
 def head_params(frame: dict[str, Any], model: HeadModel) -> HeadParams:

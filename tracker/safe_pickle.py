@@ -9,6 +9,7 @@ import collections
 import importlib
 import io
 import pickle
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,6 +97,20 @@ for _module in ("numpy.core", "numpy._core"):
     ALLOWED[(f"{_module}.numeric", "_frombuffer")] = _frombuffer
 
 
+# What unpickling damaged bytes raises, in pickle's and in torch's reader (found by changing bytes at random).
+DAMAGE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    struct.error,
+)
 # Guards torch's allow-list, see `numpy_allowed`.
 _ALLOW_LIST = threading.Lock()
 
@@ -175,5 +190,5 @@ def _read(file: io.BufferedReader, path: Path) -> Any:
         return _plain(_Unpickler(file, encoding="latin1").load())
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: refused: {error}; get the file from its publisher again") from error
-    except (EOFError, KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: damaged pickle ({error}); download it again") from error

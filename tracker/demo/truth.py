@@ -105,7 +105,7 @@ def load_truth(path: Path) -> Truth:
         InputError: missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             data = {field.name: archive[field.name] for field in fields(Truth)}
     except FileNotFoundError as error:
         raise InputError(f"{path}: no truth; make the clip with `python -m stages.demo make`") from error

@@ -5,6 +5,7 @@ Sources: Li et al., FLAME, SIGGRAPH Asia 2017; key lists and layouts as the publ
 
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -70,14 +71,22 @@ def load_flame(path: Path) -> HeadModel:
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
     if file.suffix == ".npz":
-        with np.load(file, allow_pickle=False) as archive:
-            data: dict[str, Any] = {key: archive[key] for key in archive.files}
+        data: dict[str, Any] = _npz(file)
     else:
         data = load_pickle(file)
     missing = [key for key in _KEYS if key not in data]
     if missing:
         raise InputError(f"{file}: not a FLAME model, it lacks {', '.join(missing)}; download it again")
     return {key: np.asarray(data[key]) for key in _KEYS}
+
+
+def _npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an npz."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        raise InputError(f"{path}: damaged ({error}); get it from its publisher again") from error
 
 
 def _landmarks68(path: Path) -> tuple[Embedding, ContourEmbedding]:
@@ -98,12 +107,15 @@ def _landmarks68(path: Path) -> tuple[Embedding, ContourEmbedding]:
 def _landmarks478(path: Path) -> Embedding:
     if not path.is_file():
         raise InputError(f"{path}: missing; it comes with metrical-tracker")
-    with np.load(path, allow_pickle=False) as data:
+    data = _npz(path)
+    try:
         return Embedding(
             torch.from_numpy(data["lmk_face_idx"].astype(np.int64)),
             torch.from_numpy(data["lmk_b_coords"].astype(np.float32)),
             torch.from_numpy(data["landmark_indices"].astype(np.int64)),
         )
+    except KeyError as error:
+        raise InputError(f"{path}: lacks {error}; it comes with metrical-tracker") from error
 
 
 def _template_uv(folder: Path, triangles: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,8 +147,13 @@ def _template_uv(folder: Path, triangles: np.ndarray) -> tuple[torch.Tensor, tor
 def _eyelids(folder: Path, vertex_count: int) -> torch.Tensor:
     basis = np.zeros((vertex_count, 3, 2), np.float32)
     for side, name in enumerate(("l_eyelid.npy", "r_eyelid.npy")):
-        if (folder / name).is_file():
-            basis[..., side] = np.load(folder / name, allow_pickle=False)
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            basis[..., side] = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise InputError(f"{path}: not the eyelid of {vertex_count} vertices ({error}); get it again") from error
     return torch.from_numpy(basis)
 
 

@@ -52,7 +52,7 @@ class LandmarkBias:
             InputError: damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 offset, spread, noise = (data[key].astype(np.float64) for key in ("offset_m", "spread_m", "noise_m"))
                 return cls(offset, spread, noise, str(data["template_digest"]))
         except (KeyError, ValueError, OSError, BadZipFile) as error:

@@ -32,7 +32,7 @@ def load_head(path: Path) -> HeadModel:
         InputError: the file is missing, damaged or lacks a key.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             data = {key: archive[key] for key in archive.files}
         return _from_arrays(data)
     except FileNotFoundError as error:
