@@ -53,7 +53,26 @@ def test_make_targets_of_the_readme_exist() -> None:
     assert not [target for target in named if not re.search(rf"^{target}:", makefile, re.M)]
 
 
-def test_snippets_compile() -> None:
-    for page in PAGES:
-        for snippet in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
-            compile(snippet, page.name, "exec")
+def _snippets(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _snippets(page)], ids=lambda page: page.name)
+def test_snippets_compile(page: Path) -> None:
+    for snippet in _snippets(page):
+        compile(snippet, page.name, "exec")
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "docs/frame_file.md"], ids=lambda page: page.name)
+def test_reading_a_checkpoint_works_as_written(
+    demo_track, monkeypatch: pytest.MonkeyPatch, page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subject, _, _ = demo_track
+    monkeypatch.chdir(subject.output_dir.parents[1])
+    names: dict = {}
+    for snippet in _snippets(page):
+        exec(snippet, names)
+    assert capsys.readouterr().out.startswith("ok ")
+    assert names["vertices_cam_m"].shape == (names["model"].vertex_count, 3)
+    # The demo's head is about 0.6 m before the camera.
+    assert 0.4 < float(names["vertices_cam_m"][:, 2].mean()) < 0.9
