@@ -68,8 +68,9 @@ def copy_input(config: Any, target: Path, frames: int) -> Path:
     """
     actor = Path(config.actor)
     target.mkdir(parents=True)
-    if actor.is_dir() and (actor / "identity.npy").exists():
-        shutil.copyfile(actor / "identity.npy", target / "identity.npy")
+    for name in ("identity.npy", *(["bbox.pt"] if _box_is_given(actor) else [])):
+        if (actor / name).is_file():
+            shutil.copyfile(actor / name, target / name)
     found = [actor] if actor.is_file() else sorted(p for p in actor.glob("video.*") if p.is_file())
     if found:
         suffix = found[0].suffix
@@ -82,6 +83,12 @@ def copy_input(config: Any, target: Path, frames: int) -> Path:
     for path in pictures[: frames or None]:
         shutil.copyfile(path, target / "source" / path.name)
     return target
+
+
+def _box_is_given(actor: Path) -> bool:
+    """Whether bbox.pt is the user's rather than made by the stage crop."""
+    record = actor / "crop.json"
+    return not record.is_file() or json.loads(record.read_text())["box_from"] == "user"
 
 
 def _cut(video: Path, target: Path, seconds: float | None) -> None:

@@ -73,6 +73,17 @@ def test_given_pictures_are_copied_up_to_the_limit(tmp_path: Path) -> None:
     assert (actor / "identity.npy").is_file()
 
 
+@pytest.mark.parametrize(("box_from", "copied"), [("user", True), ("landmarks", False), (None, True)])
+def test_the_users_own_box_is_copied(tmp_path: Path, box_from: str | None, copied: bool) -> None:
+    files.write_image(tmp_path / "anna/source/00001.png", np.zeros((64, 64, 3), np.uint8))
+    (tmp_path / "anna/bbox.pt").write_bytes(b"box")
+    if box_from:
+        files.write_json(tmp_path / "anna/crop.json", {"box_from": box_from})
+    files.write_text(tmp_path / "anna.yml", f"actor: {tmp_path / 'anna'}\n")
+    config, _ = load_config(tmp_path / "anna.yml")
+    assert (track.copy_input(config, tmp_path / "copy", 0) / "bbox.pt").exists() == copied
+
+
 def test_parent_stays_small() -> None:
     """A child's peak memory starts at its parent's, so the parent must not load torch."""
     code = "import sys; from benchmarks import track; from stages.config_file import load_config; track.machine(); "
