@@ -24,3 +24,16 @@ def demo_track(tmp_path_factory: pytest.TempPathFactory):
     subject, config, truth = demo_subject(tmp_path_factory.mktemp("demo"))
     write_true_track(subject, truth)
     return subject, config, truth
+
+
+@pytest.fixture(scope="session")
+def calibrated():
+    """A rendered head (tests/rendered_clip.py), calibrated on eight frames: (clip, task, geometry, calibration)."""
+    from rendered_clip import calibration_task, rendered_clip
+
+    from tracker.calibrate import solve_appearance, solve_geometry
+
+    clip = rendered_clip()
+    task = calibration_task(clip, [0, 14, 28, 40, 52, 66, 80, 92])
+    geometry = solve_geometry(task)
+    return clip, task, geometry, solve_appearance(task, geometry)

@@ -133,7 +133,7 @@ def make_motion(spec: DemoSpec, model: HeadModel) -> Motion:
         expression=torch.from_numpy(expression * onset[:, None]),
         jaw=exp_so3(torch.from_numpy(np.stack([jaw * onset, 0 * jaw, 0 * jaw], 1))),
         eyes=torch.from_numpy(eyes * onset[:, None, None]),
-        eyelids=torch.from_numpy(lids),
+        eyelids=torch.from_numpy(lids).expand(-1, 2).contiguous(),
         light=light,
         key_direction=torch.from_numpy(key),
     )

@@ -1,0 +1,203 @@
+"""Frame-by-frame tracking of a rendered head: errors, lost stretches, cuts, prediction, judgement."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from heads import random_head, random_state
+from rendered_clip import RenderedClip, rotation_degrees
+
+from tracker.clip import FrameInput
+from tracker.frame_solver import FrameSolver
+from tracker.landmark_set import inter_ocular_px
+from tracker.rotations import exp_so3
+from tracker.settings import TrackingSettings
+from tracker.state import Layout
+from tracker.track import Past, TrackedFrame, change_stds, predict, temporal_term, track_frame
+
+START = Past(None, None, "")
+# A frame's worth of nothing: black, no face found.
+SIZE = (256, 256)
+BLACK = FrameInput(np.zeros((*SIZE, 3), np.uint8), None, None)
+
+
+@pytest.fixture(scope="module")
+def solver(calibrated) -> FrameSolver:
+    _, task, _, calibration = calibrated
+    return FrameSolver(calibration.clip, task.energy, task.tracking, task.held)
+
+
+@pytest.fixture(scope="module")
+def clip(calibrated) -> RenderedClip:
+    return calibrated[0]
+
+
+def _track(solver: FrameSolver, frames: list[FrameInput]) -> list[TrackedFrame]:
+    past, tracked = START, []
+    for frame in frames:
+        tracked.append(track_frame(solver, frame, past))
+        past = past.then(tracked[-1].state, tracked[-1].status)
+    return tracked
+
+
+def _landmark_error_px(clip: RenderedClip, tracked: TrackedFrame, frame: int) -> float:
+    true = clip.truth.landmarks478_px(clip.model, frame)
+    return float(np.nanmedian(np.linalg.norm(tracked.landmarks478 - true, axis=1)))
+
+
+def test_a_smooth_clip_is_followed(solver: FrameSolver, clip: RenderedClip) -> None:
+    numbers = range(30, 35)
+    for number, tracked in zip(numbers, _track(solver, [clip.frame(number) for number in numbers]), strict=True):
+        assert tracked.status == "ok"
+        # 0.2 degrees and 0.3 px measured; landmarks are given with 0.3 px of noise.
+        assert rotation_degrees(tracked.state.R, clip.state(number).R) < 2
+        assert _landmark_error_px(clip, tracked, number) < 0.6
+        assert tracked.solution.inlier_fraction > 0.8
+        assert tracked.reprojection_px < 1
+
+
+def test_a_lost_stretch_is_said_and_survived(solver: FrameSolver, clip: RenderedClip) -> None:
+    seen = [clip.frame(number) for number in (30, 31, 32)]
+    after = [clip.frame(number) for number in (36, 37)]
+    tracked = _track(solver, [*seen, BLACK, BLACK, BLACK, *after])
+    assert [frame.status for frame in tracked] == ["ok"] * 3 + ["lost"] * 3 + ["ok"] * 2
+    expected = predict(Past(tracked[2].state, tracked[1].state, "ok"))
+    assert expected is not None
+    for frame in tracked[3:6]:
+        # The bridge is the prediction, held: nothing that was fitted to black pictures.
+        assert torch.allclose(frame.state.R, expected.R)
+        assert torch.allclose(frame.state.t, expected.t)
+        assert torch.equal(frame.state.expression, expected.expression)
+        assert np.isnan(frame.reprojection_px)
+        assert frame.state.is_finite()
+    assert _landmark_error_px(clip, tracked[6], 36) < 0.8
+    assert rotation_degrees(tracked[6].state.R, clip.state(36).R) < 2.5
+
+
+def test_colours_bridge_a_missed_detection(solver: FrameSolver, clip: RenderedClip) -> None:
+    blind = replace(clip.frame(32), dense_px=None)
+    tracked = _track(solver, [clip.frame(30), clip.frame(31), blind, clip.frame(33)])
+    assert [frame.status for frame in tracked] == ["ok", "ok", "poor", "ok"]
+    # 0.9 degrees and 0.5 px measured, without any landmark.
+    assert rotation_degrees(tracked[2].state.R, clip.state(32).R) < 2.5
+    assert _landmark_error_px(clip, tracked[2], 32) < 1.5
+
+
+def test_a_cut_is_survived(solver: FrameSolver, clip: RenderedClip) -> None:
+    """The head is elsewhere from one frame to the next; the pictures' own landmarks place it."""
+    state = clip.state(72)
+    moved = replace(state, t=state.t + torch.tensor([0.05, 0.02, 0.08], dtype=torch.float64))
+    far = _frame_of(clip, moved)
+    tracked = _track(solver, [clip.frame(30), clip.frame(31), far])
+    assert tracked[2].status == "ok"
+    turn = rotation_degrees(clip.state(31).R, moved.R)
+    assert turn > 15
+    assert rotation_degrees(tracked[2].state.R, moved.R) < 3
+    assert tracked[2].reprojection_px < 1.2
+
+
+def _frame_of(clip: RenderedClip, state) -> FrameInput:
+    from tracker.landmark_set import landmark_set
+    from tracker.residuals.projection import project_state
+
+    points = landmark_set(clip.model, False).template.with_shape(torch.from_numpy(clip.truth.shape))
+    dense = np.zeros((478, 2))
+    dense[clip.model.landmarks478.indices] = project_state(points, state, clip.camera).numpy()
+    return FrameInput(clip.picture(0, state), dense, None)
+
+
+def test_landmarks_that_fit_no_head_are_poor(solver: FrameSolver, clip: RenderedClip) -> None:
+    frame = clip.frame(30)
+    assert frame.dense_px is not None
+    wild = frame.dense_px + 0.2 * inter_ocular_px(frame.dense_px) * np.random.default_rng(0).standard_normal((478, 2))
+    tracked = track_frame(solver, replace(frame, dense_px=wild), START)
+    assert tracked.status == "poor"
+    assert tracked.reprojection_px > 0.04 * inter_ocular_px(frame.dense_px)
+
+
+@pytest.mark.xfail(
+    reason="the share of agreeing samples is taken from residuals of local contrast over their own spread"
+)
+def test_a_covered_face_is_poor(solver: FrameSolver, clip: RenderedClip) -> None:
+    """Landmarks guessed under a grey board that hides the face: colours disagree."""
+    frame = clip.frame(30)
+    assert frame.dense_px is not None
+    hidden = frame.image.copy()
+    low, high = frame.dense_px.min(0).astype(int), frame.dense_px.max(0).astype(int)
+    hidden[low[1] : high[1], low[0] : high[0]] = 30
+    past = START
+    for number in (28, 29):
+        past = past.then(track_frame(solver, clip.frame(number), past).state, "ok")
+    assert track_frame(solver, replace(frame, image=hidden), past).status == "poor"
+
+
+@pytest.mark.xfail(reason="as above: an even wall agrees with the face's local contrast")
+def test_an_empty_room_is_lost(solver: FrameSolver, clip: RenderedClip) -> None:
+    wall = FrameInput(np.full((*SIZE, 3), 90, np.uint8), None, None)
+    tracked = _track(solver, [clip.frame(30), clip.frame(31), wall])
+    assert tracked[2].status == "lost"
+
+
+def test_nothing_at_all_is_lost_and_finite(solver: FrameSolver) -> None:
+    tracked = _track(solver, [BLACK, BLACK])
+    assert [frame.status for frame in tracked] == ["lost", "lost"]
+    assert tracked[1].state.is_finite()
+    assert tracked[0].solution.status == "no data"
+
+
+def test_tracking_repeats_bit_by_bit(solver: FrameSolver, clip: RenderedClip) -> None:
+    frames = [clip.frame(30), clip.frame(31)]
+    first, again = _track(solver, frames)[-1], _track(solver, frames)[-1]
+    for name, value in vars(first.state).items():
+        assert torch.equal(value, getattr(again.state, name)), name
+
+
+MODEL = random_head()
+
+
+def test_prediction_carries_on_seven_tenths_of_the_motion() -> None:
+    before = random_state(MODEL, 1)
+    turn, shift = torch.tensor([0.0, 0.1, 0.0]).double(), torch.tensor([0.01, 0.0, -0.02]).double()
+    last = replace(before, R=exp_so3(turn) @ before.R, t=before.t + shift, expression=before.expression + 1)
+    predicted = predict(Past(last, before, "ok"))
+    assert predicted is not None
+    assert torch.allclose(predicted.R, exp_so3(0.7 * turn) @ last.R)
+    assert torch.allclose(predicted.t, last.t + 0.7 * shift)
+    assert torch.equal(predicted.expression, last.expression)
+
+
+def test_prediction_stands_still_without_a_past() -> None:
+    last, before = random_state(MODEL, 1), random_state(MODEL, 2)
+    assert predict(START) is None
+    assert predict(Past(last, None, "ok")) is last
+    assert predict(Past(last, before, "lost")) is last
+
+
+def test_the_past_forgets_what_was_lost() -> None:
+    a, b, c = (random_state(MODEL, seed) for seed in (1, 2, 3))
+    past = START.then(a, "ok")
+    assert (past.last, past.before, past.status) == (a, None, "ok")
+    past = past.then(b, "lost")
+    assert (past.last, past.before, past.status) == (b, a, "lost")
+    past = past.then(c, "ok")
+    # A velocity from a bridged frame would be no velocity.
+    assert (past.last, past.before) == (c, None)
+
+
+def test_temporal_spreads_are_those_of_the_settings(solver: FrameSolver) -> None:
+    tracking = TrackingSettings()
+    prior = torch.full((15 + 7,), 2.0, dtype=torch.float64)
+    stds = change_stds(prior, tracking)
+    assert torch.equal(prior, torch.full((22,), 2.0, dtype=torch.float64))
+    assert stds[Layout.rotation].tolist() == [tracking.rotation_std] * 3
+    assert stds[Layout.translation].tolist() == pytest.approx([tracking.translation_std_mm / 1000] * 3)
+    assert stds[Layout.jaw].tolist() == [tracking.jaw_change_std] * 3
+    assert stds[Layout.eyes].tolist() == [tracking.gaze_change_std] * 4
+    assert stds[Layout.eyelids].tolist() == [tracking.eyelid_change_std] * 2
+    assert stds[Layout(7).expression].tolist() == pytest.approx([2.0 * tracking.expression_std] * 7)
+    start = random_state(solver.clip.model, 0)
+    term = temporal_term(solver, start)
+    assert term.cost(start) == 0
+    moved = replace(start, t=start.t + torch.tensor([solver.tracking.translation_std_mm / 1000, 0, 0]).double())
+    assert term.cost(moved) == pytest.approx(0.5)
