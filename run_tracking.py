@@ -4,6 +4,7 @@ Exit codes: 0 all tracked; 1 usage or bad input; 2 a subject failed (the others 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,6 +97,11 @@ def _check_distinct(configs: Sequence[Config]) -> None:
 
 def _device(wanted: str) -> str:
     import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        # The solver's matrices are small: a second thread gains a tenth on an idle machine, and on a busy one the
+        # threads' waiting for each other made a solve ten times slower.
+        torch.set_num_threads(1)
 
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("device cuda: torch finds no CUDA device here; use --device cpu")

@@ -232,8 +232,9 @@ def _write(
         shape=clip.shape.numpy(),
         camera=np.array([camera.focal_px, camera.cx_px, camera.cy_px]),
         camera_prior=np.array([task.camera.focal_px, task.camera.focal_log_std]),
-        log_focal_std=np.array(geometry.log_focal_std),
+        log_focal_std=np.array(calibration.log_focal_std),
         offsets_m=calibration.offsets_m.numpy(),
+        contrast=clip.contrast.numpy(),
         albedo=clip.albedo.numpy(),
         seen=clip.seen.numpy(),
         light=clip.light.numpy(),
@@ -247,7 +248,7 @@ def _report(subject: Subject, calibration: Calibration, task: CalibrationTask, c
     """Log lines, TensorBoard scalars and notes of the solve."""
     geometry, camera = calibration.geometry, calibration.clip.intrinsics
     full = subject.load_crop().full_frame_intrinsics(camera)
-    spread = geometry.log_focal_std
+    spread = calibration.log_focal_std
     logger.info(
         f"calibration: {len(task.frames)} frames, landmark solve {geometry.outcome.status} after "
         f"{geometry.outcome.steps} steps, median error {geometry.reprojection_px:.2f} px, "

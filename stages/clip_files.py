@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -42,7 +43,8 @@ class CalibrationRecord:
         camera_prior: (2,) mean focal length in pixels of the crop, spread of its logarithm (0: known).
         log_focal_std: () posterior spread of the log focal length, NaN where unknown.
         offsets_m: (N, 3) landmark offsets.
-        albedo: (L, M, 3) float32 albedo of the samples a level.
+        contrast: (L, M, 3) float32 local contrast of the samples a level.
+        albedo: (M, 3) float32 albedo of the samples.
         seen: (M,) float32 weight with which each sample was seen.
         light: (9, 3) mean light, camera axes.
         frames: (K,) calibration frames.
@@ -55,6 +57,7 @@ class CalibrationRecord:
     camera_prior: np.ndarray
     log_focal_std: np.ndarray
     offsets_m: np.ndarray
+    contrast: np.ndarray
     albedo: np.ndarray
     seen: np.ndarray
     light: np.ndarray
@@ -84,11 +87,11 @@ class CalibrationRecord:
             InputError: missing or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return cls(**{key: archive[key] for key in archive.files})
         except FileNotFoundError as error:
             raise InputError(f"{path}: missing; run the stage calibration first") from error
-        except (ValueError, TypeError, OSError, KeyError) as error:
+        except (ValueError, TypeError, OSError, KeyError, BadZipFile) as error:
             raise InputError(f"{path}: damaged ({error}); run the stage calibration again with --force") from error
 
 
@@ -109,7 +112,7 @@ def load_clip(subject: Subject, config: Config, model: HeadModel) -> tuple[ClipM
     expected = {
         "shape": (model.shape_count,),
         "offsets_m": (len(landmarks), 3),
-        "albedo": (config.tracking.levels, len(samples.surface), 3),
+        "contrast": (config.tracking.levels, len(samples.surface), 3),
     }
     for key, size in expected.items():
         if getattr(record, key).shape != size:
@@ -128,6 +131,7 @@ def load_clip(subject: Subject, config: Config, model: HeadModel) -> tuple[ClipM
         landmark_points=landmarks.template.with_shape(shape).moved(torch.from_numpy(record.offsets_m)),
         samples=samples,
         sample_points=samples.template.with_shape(shape),
+        contrast=torch.from_numpy(record.contrast),
         albedo=torch.from_numpy(record.albedo),
         seen=torch.from_numpy(record.seen),
         light=torch.from_numpy(record.light),

@@ -149,7 +149,7 @@ def make_painter(subject: Subject, config: Config) -> "_Painter":
 def load_appearance(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Albedo (T, T, 3) and validity (T, T), float32."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             albedo, valid = archive["albedo"].astype(np.float32), archive["valid"].astype(np.float32)
     except FileNotFoundError as error:
         raise InputError(f"{path}: missing; run the stage calibration first") from error

@@ -50,7 +50,7 @@ def _problem(truth: BundleState, offset_std: float = 1e-3) -> BundleProblem:
         centre_px=(256.0, 256.0),
         centre_std_px=30.0,
         offsets_m=torch.zeros(COUNT, 3, dtype=torch.float64),
-        offset_std_m=torch.full((COUNT,), offset_std, dtype=torch.float64),
+        offset_precision=torch.eye(COUNT, dtype=torch.float64) / offset_std**2,
         size_direction=torch.full((MODEL.shape_count,), 0.1, dtype=torch.float64),
         size_std=1.0,
     )

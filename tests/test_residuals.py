@@ -85,13 +85,15 @@ def _photometric(state: FrameState) -> PhotometricTerm:
     )
     albedo = torch.rand(len(points), 3, generator=generator, dtype=torch.float64)
     confidence = torch.ones(len(points), dtype=torch.float64)
-    return PhotometricTerm(points, normals, albedo, _smooth_picture(), 0.1, confidence)
+    return PhotometricTerm(points, normals, albedo, _smooth_picture(), 0.1, confidence, state.light)
 
 
+@pytest.mark.parametrize("shaded", [True, False])
 @pytest.mark.parametrize("scale", [1.0, 0.5])
-def test_photometric_jacobian(scale: float) -> None:
+def test_photometric_jacobian(scale: float, shaded: bool) -> None:
     state = _state(4)
     term = _photometric(state)
+    term = term if shaded else replace(term, light=None)
     term = replace(term, level=ImageLevel(term.level.pixels, scale))
     analytic = term.linearise(state, INTRINSICS).jacobian
     numeric = numeric_jacobian(lambda d: term.residual(state.retract(d), INTRINSICS), P, step=1e-7)

@@ -6,6 +6,7 @@ ignores this pays with identity and focal length (docs/solver.md). Source of the
 Adjustment: A Modern Synthesis, 1999, section 6.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -99,7 +100,8 @@ class SharedPrior:
         centre_px: (cx, cy) mean principal point, pixels of the crop.
         centre_std_px: its standard deviation; 0 holds it.
         offsets_m: (N, 3) mean landmark offsets.
-        offset_std_m: (N,) their standard deviation in every direction.
+        offset_precision: (N, N) inverse covariance of the offsets, 1 / m^2, the same in every direction; or None, which
+            holds them.
         size_direction: (S,) relative change of the head's size by each coefficient.
         size_std: spread of the size around that of the mean identity. One camera cannot tell a small head nearby from
             a large one far away, yet offsets and expressions in metres make a smaller head cheaper; so it is tight.
@@ -112,34 +114,45 @@ class SharedPrior:
     centre_px: tuple[float, float]
     centre_std_px: float
     offsets_m: Tensor
-    offset_std_m: Tensor
+    offset_precision: Tensor | None
     size_direction: Tensor
     size_std: float
 
     def cost(self, state: BundleState) -> float:
         """Half the sum of squares."""
-        deviation, inverse_std = self.residual(state)
+        deviation, inverse_std = self._common(state)
         size = float(self.size_direction @ (state.shape - self.shape)) / self.size_std
-        return 0.5 * (float((deviation * inverse_std).square().sum()) + size**2)
+        cost = float((deviation * inverse_std).square().sum()) + size**2
+        if self.offset_precision is not None:
+            offsets = state.offsets_m - self.offsets_m
+            cost += float((offsets * (self.offset_precision @ offsets)).sum())
+        return 0.5 * cost
 
     def blocks(self, state: BundleState) -> "SharedBlocks":
         """Normal equations of the prior; an inverse standard deviation of 0 means held."""
-        deviation, inverse_std = self.residual(state)
-        H, g, count = torch.diag(inverse_std**2), deviation * inverse_std**2, len(state.shape)
+        deviation, inverse_std = self._common(state)
+        common, total, count = len(deviation), len(deviation) + state.offsets_m.numel(), len(state.shape)
+        H, g = torch.zeros(total, total, dtype=torch.float64), torch.zeros(total, dtype=torch.float64)
+        free = torch.zeros(total, dtype=torch.bool)
+        H.diagonal()[:common] = inverse_std**2
+        g[:common], free[:common] = deviation * inverse_std**2, inverse_std > 0
         row = self.size_direction / self.size_std
         H[:count, :count] += torch.outer(row, row)
         g[:count] += row * (row @ (state.shape - self.shape))
-        return SharedBlocks(H, g, self.cost(state), inverse_std > 0, count + 3)
+        if self.offset_precision is not None:
+            H[common:, common:] = torch.kron(self.offset_precision, torch.eye(3, dtype=torch.float64))
+            g[common:] = (self.offset_precision @ (state.offsets_m - self.offsets_m)).reshape(-1)
+            free[common:] = True
+        return SharedBlocks(H, g, self.cost(state), free, common)
 
-    def residual(self, state: BundleState) -> tuple[Tensor, Tensor]:
-        """Unwhitened deviation (C,) and inverse standard deviation (C,), 0 where the unknown is held."""
+    def _common(self, state: BundleState) -> tuple[Tensor, Tensor]:
+        """Deviation of `[shape, log focal, cx, cy]` and its inverse standard deviation, 0 where the unknown is held."""
         camera = state.intrinsics
-        log_focal = torch.log(torch.tensor(camera.focal_px, dtype=torch.float64))
-        own = torch.stack([log_focal - self.log_focal]).reshape(1)
-        centre = torch.tensor([camera.cx_px - self.centre_px[0], camera.cy_px - self.centre_px[1]], dtype=torch.float64)
-        deviation = torch.cat([state.shape - self.shape, own, centre, (state.offsets_m - self.offsets_m).reshape(-1)])
+        moved = [math.log(camera.focal_px) - self.log_focal]
+        moved += [camera.cx_px - self.centre_px[0], camera.cy_px - self.centre_px[1]]
+        deviation = torch.cat([state.shape - self.shape, torch.tensor(moved, dtype=torch.float64)])
         camera_std = torch.tensor([self.log_focal_std, self.centre_std_px, self.centre_std_px], dtype=torch.float64)
-        std = torch.cat([self.shape_std, camera_std, self.offset_std_m.repeat_interleave(3)])
+        std = torch.cat([self.shape_std, camera_std])
         return deviation, torch.where(std > 0, 1 / std.clamp_min(1e-12), torch.zeros_like(std))
 
 

@@ -1,4 +1,4 @@
-"""Calibration of a clip: identity, camera and landmark offsets from landmarks, then appearance and light from colours."""
+"""Calibration of a clip: geometry from landmarks, then appearance, and all of it together."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tracker.appearance import estimate_light, mean_albedo, unwrap
+from tracker.appearance_fit import frame_lights, view_samples, with_appearance
 from tracker.bundle import BundleProblem, BundleState, ColourObservation, Observation, SharedPrior
 from tracker.camera import Intrinsics
 from tracker.clip import (
@@ -22,21 +22,21 @@ from tracker.clip import (
 )
 from tracker.frame_solver import FrameSolver
 from tracker.head.model import HeadModel, vertex_normals
-from tracker.image import inside, pyramid, sample
-from tracker.landmark_set import LandmarkSet, inter_ocular_px
+from tracker.image import contrast, pyramid
+from tracker.landmark_set import LandmarkSet
 from tracker.pose import initial_pose
 from tracker.residuals.prior import GazeSymmetryTerm
 from tracker.residuals.projection import project_state
 from tracker.samples import face_samples
 from tracker.settings import CalibrationSettings, EnergySettings, TrackingSettings
-from tracker.shading import sh_basis
 from tracker.solver import Outcome, SolverSettings, minimise
 from tracker.state import FrameState, neutral_state
-from tracker.surface import sample_visibility, surface_view
 
-_AMBIENT = 1 / 0.282094806432724
-# The head's size is not observable by one camera; half a percent keeps the solve well conditioned.
-_SIZE_STD = 0.005
+# The head's size is not observable by one camera. Left half a percent of play, it ran 1.7 % off on clips with truth.
+_SIZE_STD = 0.0005
+# Landmark offsets vary together over this distance, metres (about an eye's width), and on their own by this share of
+# their variance.
+_OFFSET_REACH_M, _OWN_SHARE = 0.025, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +117,7 @@ class Calibration:
         states: solved calibration frames.
         geometry: the landmark solve.
         photometric_l1: mean absolute colour residual over the calibration frames.
+        log_focal_std: posterior standard deviation of the log focal length after the joint solve.
     """
 
     clip: ClipModel
@@ -124,6 +125,7 @@ class Calibration:
     states: tuple[FrameState, ...]
     geometry: GeometrySolution
     photometric_l1: float
+    log_focal_std: float
 
 
 def calibrate(task: CalibrationTask) -> Calibration:
@@ -159,25 +161,23 @@ def solve_geometry(task: CalibrationTask) -> GeometrySolution:
     offsets = task.landmarks.offset_mean_m
     rest = task.landmarks.template.with_shape(shape).moved(offsets).rest
     state = BundleState(shape, task.camera.intrinsics, offsets, first_states(task, rest))
-    problem = _bundle_problem(task, state, free_offsets=False)
+    problem = _bundle_problem(task, state, free_offsets=False, with_colours=False)
     state = minimise(problem, state, SolverSettings(max_steps=15, cost_tolerance=1e-3)).state
-    problem = _bundle_problem(task, state, free_offsets=True)
+    problem = _bundle_problem(task, state, free_offsets=True, with_colours=False)
     solution = minimise(problem, state, SolverSettings(max_steps=30, cost_tolerance=1e-4))
     state = solution.state
-    covariance = problem.linearise(state).shared_covariance()
-    at = len(state.shape)
-    variance = float("nan") if covariance is None else float(covariance[at, at])
     points = problem.points(state)
     errors = [
         (project_state(points, frame, state.intrinsics) - seen.targets_px).norm(dim=1)
         for frame, seen in zip(state.frames, problem.observations, strict=True)
     ]
-    return GeometrySolution(state, solution.outcome, math.sqrt(variance), float(torch.cat(errors).median()))
+    return GeometrySolution(state, solution.outcome, _log_focal_std(problem, state), float(torch.cat(errors).median()))
 
 
-def _bundle_problem(task: CalibrationTask, state: BundleState, free_offsets: bool) -> BundleProblem:
-    model, landmarks = task.model, task.landmarks
-    shape_std = task.settings.shape_std if task.optimize_shape else 0.0
+def _bundle_problem(task: CalibrationTask, state: BundleState, free_offsets: bool, with_colours: bool) -> BundleProblem:
+    model, landmarks, settings = task.model, task.landmarks, task.settings
+    shape_std = settings.shape_std if with_colours else settings.landmark_shape_std
+    shape_std = shape_std if task.optimize_shape else 0.0
     vertices = model.rest_vertices(state.shape.float())
     normals = vertex_normals(vertices, model.triangles)
     points = landmarks.template.with_shape(state.shape).moved(state.offsets_m)
@@ -202,8 +202,8 @@ def _bundle_problem(task: CalibrationTask, state: BundleState, free_offsets: boo
             centre_px=task.camera.centre_px,
             centre_std_px=task.camera.centre_std_px,
             offsets_m=landmarks.offset_mean_m,
-            offset_std_m=_offset_stds(task) if free_offsets else torch.zeros(len(landmarks), dtype=torch.float64),
-            size_direction=size_direction(landmarks),
+            offset_precision=offset_precision(landmarks, settings.offset_std_mm / 1000) if free_offsets else None,
+            size_direction=size_direction(model),
             size_std=_SIZE_STD,
         ),
         gaussian=frame_prior(model, task.energy),
@@ -214,72 +214,101 @@ def _bundle_problem(task: CalibrationTask, state: BundleState, free_offsets: boo
     )
 
 
-def _offset_stds(task: CalibrationTask) -> Tensor:
-    """Spread (N,) of the landmark offsets: as measured for the head model, else the configured one; 0 holds them."""
-    default = task.settings.offset_std_mm / 1000
-    known = task.landmarks.offset_std_m
-    return torch.where(known.isnan(), torch.full_like(known, default), known.clamp(max=default))
+def offset_precision(landmarks: LandmarkSet, default_std_m: float) -> Tensor | None:
+    """Inverse covariance (N, N) of the landmark offsets.
 
+    A detector errs smoothly: when it puts the corner of a mouth too far out, its neighbours go along. Independent
+    offsets would let hundreds of points agree on an identity that none of them knows.
 
-def size_direction(landmarks: LandmarkSet) -> Tensor:
-    """Relative change of the face's size by each identity coefficient, (S,): the part of its motion that scales."""
+    Args:
+        landmarks: N landmarks, their spreads where measured.
+        default_std_m: spread where none was measured, and the largest one used; 0 holds the offsets.
+
+    Returns:
+        1 / m^2, for each direction; None where the offsets are held.
+    """
+    if default_std_m <= 0:
+        return None
+    known = landmarks.offset_std_m
+    std = torch.where(known.isnan(), torch.full_like(known, default_std_m), known.clamp(max=default_std_m))
     rest = landmarks.template.points.rest
-    arms = rest - rest.mean(0)
-    return torch.einsum("nk,nks->s", arms, landmarks.template.shape_basis) / arms.square().sum()
+    squared = (rest[:, None] - rest[None]).square().sum(2)
+    identity = torch.eye(len(rest), dtype=torch.float64)
+    kernel = (1 - _OWN_SHARE) * torch.exp(-squared / (2 * _OFFSET_REACH_M**2)) + _OWN_SHARE * identity
+    return torch.linalg.inv(kernel * std[:, None] * std[None]).contiguous()
 
 
-@dataclass(frozen=True, eq=False)
-class _Views:
-    """All calibration frames seen at the samples: colours (K, N, 3) a level, weights (K, N), normals (K, N, 3)."""
-
-    colours: tuple[Tensor, ...]
-    weight: Tensor
-    normals_cam: Tensor
+def size_direction(model: HeadModel) -> Tensor:
+    """Relative change of the face's size by each identity coefficient, (S,): the part of its motion that scales."""
+    ids = model.regions.get("face", torch.arange(model.vertex_count))
+    vertices = model.template[ids].double()
+    arms = vertices - vertices.mean(0)
+    return torch.einsum("nk,nks->s", arms, model.shape_basis[ids].double()) / arms.square().sum()
 
 
 def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calibration:
-    """Appearance, light, and all geometry again with colours, by alternation.
+    """Appearance, light, and all geometry again with the pictures, by alternation.
 
     Each round unwraps the appearance with the poses at hand, solves every frame from coarse to fine with it, and then
     solves all frames jointly at the finest level, where identity and camera move too. Coarse levels do not move them:
     measured on clips with truth, blurred pictures pull identity away from it.
     """
-    state = geometry.state
+    state, spread = geometry.state, geometry.log_focal_std
     samples = SampleSet.of(task.model, face_samples(task.model, task.tracking.samples))
-    clip = _clip(task, state, samples)
-    l1, outcome = float("nan"), geometry.outcome
-    for round_ in range(task.settings.rounds):
-        clip, frames = _unwrapped(clip, task, state.frames, first=round_ == 0)
+    pictures = [pyramid(frame.image, task.tracking.levels) for frame in task.frames]
+    clip, l1 = _clip(task, state, samples), float("nan")
+    for _ in range(task.settings.rounds):
+        views = view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px)
+        clip = with_appearance(clip, views)
         solver = FrameSolver(clip, task.energy, task.tracking, task.held)
-        solutions = [solver.solve(frame, one, None, one.light) for frame, one in zip(task.frames, frames, strict=True)]
-        l1 = float(np.nanmean([solution.photometric_l1 for solution in solutions]))
+        solutions = [
+            solver.solve(frame, one, None, clip.light) for frame, one in zip(task.frames, state.frames, strict=True)
+        ]
         state = replace(state, frames=tuple(solution.state for solution in solutions))
-        clip, state = _joint_round(task, clip, state, solver)
-    clip, frames = _unwrapped(clip, task, state.frames, first=False)
-    return Calibration(clip, state.offsets_m, frames, geometry, l1)
+        l1 = float(np.nanmean([solution.photometric_l1 for solution in solutions]))
+        clip, state, spread = _joint_round(task, clip, state, solver)
+    views = view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px)
+    clip = with_appearance(clip, views)
+    lit = tuple(replace(one, light=light) for one, light in zip(state.frames, frame_lights(clip, views), strict=True))
+    return Calibration(clip, state.offsets_m, lit, geometry, l1, spread)
 
 
 def _joint_round(
     task: CalibrationTask, clip: ClipModel, state: BundleState, solver: FrameSolver
-) -> tuple[ClipModel, BundleState]:
-    """All frames, identity, camera and offsets together, with landmarks and the finest level's colours."""
-    problem = _bundle_problem(task, state, free_offsets=True)
-    colours, frames = [], []
+) -> tuple[ClipModel, BundleState, float]:
+    """All frames, identity, camera and offsets together, with landmarks and the finest level's contrast.
+
+    Returns:
+        The clip and the unknowns after it, and the posterior standard deviation of the log focal length.
+    """
+    problem = _bundle_problem(task, state, free_offsets=True, with_colours=True)
+    observations = []
     for frame, one in zip(task.frames, state.frames, strict=True):
-        term, keep, one = solver.photometric_term(pyramid(frame.image, 1)[0], 0, one, one.light)
-        if term is None:
-            return clip, state
-        colours.append(ColourObservation(keep, term.normals, term.albedo, term.level, term.sigma, term.confidence))
-        frames.append(one)
-    state = replace(state, frames=tuple(frames))
-    problem = replace(problem, samples=clip.samples.template, colours=tuple(colours))
+        seen = solver.visible(one)
+        if seen is None:
+            return clip, state, _log_focal_std(problem, state)
+        level = contrast(pyramid(frame.image, 1)[0], task.energy.contrast_sigma_px)
+        term = solver.contrast_term(level, 0, one, seen)
+        observations.append(
+            ColourObservation(seen.ids, term.normals, term.albedo, term.level, term.sigma, term.confidence)
+        )
+    problem = replace(problem, samples=clip.samples.template, colours=tuple(observations))
     state = minimise(problem, state, SolverSettings(max_steps=task.settings.joint_steps)).state
     moved = _clip(task, state, clip.samples)
-    return replace(moved, albedo=clip.albedo, seen=clip.seen, light=clip.light), state
+    moved = replace(moved, contrast=clip.contrast, albedo=clip.albedo, seen=clip.seen, light=clip.light)
+    return moved, state, _log_focal_std(problem, state)
+
+
+def _log_focal_std(problem: BundleProblem, state: BundleState) -> float:
+    """Posterior standard deviation of the log focal length, all else marginalised; NaN where singular."""
+    covariance = problem.linearise(state).shared_covariance()
+    at = len(state.shape)
+    return float("nan") if covariance is None else math.sqrt(float(covariance[at, at]))
 
 
 def _clip(task: CalibrationTask, state: BundleState, samples: SampleSet) -> ClipModel:
     """The clip with the geometry of a joint solve, appearance still blank."""
+    count = len(samples.surface)
     return ClipModel(
         model=task.model,
         shape=state.shape,
@@ -289,73 +318,8 @@ def _clip(task: CalibrationTask, state: BundleState, samples: SampleSet) -> Clip
         landmark_points=task.landmarks.template.with_shape(state.shape).moved(state.offsets_m),
         samples=samples,
         sample_points=samples.template.with_shape(state.shape),
-        albedo=torch.zeros(task.tracking.levels, len(samples.surface), 3),
-        seen=torch.zeros(len(samples.surface)),
+        contrast=torch.zeros(task.tracking.levels, count, 3),
+        albedo=torch.zeros(count, 3),
+        seen=torch.zeros(count),
         light=neutral_state(task.model).light,
     )
-
-
-def _views(clip: ClipModel, task: CalibrationTask, states: tuple[FrameState, ...]) -> _Views:
-    colours: list[list[Tensor]] = [[] for _ in range(task.tracking.levels)]
-    weights, normals = [], []
-    for frame, state in zip(task.frames, states, strict=True):
-        view = surface_view(clip.model, clip.shape, state)
-        camera = (state, clip.intrinsics)
-        visible, normals_head, cosine = sample_visibility(clip.model, clip.samples.surface, view, camera, clip.size)
-        pixels = project_state(clip.sample_points, state, clip.intrinsics)
-        weights.append((visible & inside(pixels, clip.size)).float() * cosine.clamp_min(0) ** 2)
-        normals.append(normals_head @ state.R.float().T)
-        for level, picture in enumerate(pyramid(frame.image, task.tracking.levels)):
-            colours[level].append(sample(picture.pixels, pixels * picture.scale)[0])
-    return _Views(tuple(torch.stack(c) for c in colours), torch.stack(weights), torch.stack(normals))
-
-
-def _unwrapped(
-    clip: ClipModel, task: CalibrationTask, states: tuple[FrameState, ...], first: bool
-) -> tuple[ClipModel, tuple[FrameState, ...]]:
-    """Light of every frame and albedo at every level, for the given poses."""
-    views = _views(clip, task, states)
-    finest = views.colours[0]
-    mean = mean_albedo(finest, views.weight)
-    albedo = mean.expand(finest.shape[1], 3) if first else clip.albedo[0]
-    light = _clip_light(finest, albedo, views, neutral_state(task.model).light if first else clip.light)
-    lit = []
-    # A frame's own light stays close to the clip's: the rest is skin that moves, not light.
-    inverse_std = torch.full((9,), 1 / (0.1 * _AMBIENT), dtype=torch.float64)
-    for k, state in enumerate(states):
-        weight = views.weight[k] * _robust(finest[k], albedo, views.normals_cam[k], light)
-        lit.append(
-            replace(state, light=estimate_light(finest[k], albedo, views.normals_cam[k], weight, light, inverse_std))
-        )
-    shading = torch.stack([sh_basis(views.normals_cam[k]) @ lit[k].light.float() for k in range(len(lit))])
-    levels, seen = [], torch.zeros(0)
-    for colours in views.colours:
-        level_albedo, seen = unwrap(colours, shading, views.weight)
-        levels.append(level_albedo)
-    scale = mean / mean_albedo(levels[0][None], seen[None]).clamp_min(1e-3)
-    albedos = torch.stack(levels) * scale
-    lit = [replace(state, light=state.light / scale.double()) for state in lit]
-    return replace(clip, albedo=albedos, seen=seen, light=light / scale.double()), tuple(lit)
-
-
-def _clip_light(colours: Tensor, albedo: Tensor, views: _Views, prior: Tensor) -> Tensor:
-    """One light for all frames, robust against what is not skin."""
-    count = len(colours)
-    flat, normals = colours.reshape(-1, 3), views.normals_cam.reshape(-1, 3)
-    repeated = albedo.repeat(count, 1)
-    weight = views.weight.reshape(-1) * _robust(flat, repeated, normals, prior)
-    # Directional light is weaker than ambient: half of it is one standard deviation.
-    inverse_std = torch.full((9,), 1 / (0.5 * _AMBIENT), dtype=torch.float64)
-    return estimate_light(flat, repeated, normals, weight, prior, inverse_std)
-
-
-def _robust(colours: Tensor, albedo: Tensor, normals_cam: Tensor, light: Tensor) -> Tensor:
-    """Geman-McClure weights (N,) of colours under a light, divided by the colour variance."""
-    residual = (colours - albedo * (sh_basis(normals_cam) @ light.float())).abs().mean(1)
-    sigma = max(1.4826 * float(residual.median()), 0.02)
-    return 1 / (1 + (residual / (2 * sigma)) ** 2) ** 2 / sigma**2
-
-
-def mean_inter_ocular_px(frames: tuple[FrameInput, ...]) -> float:
-    """Mean inter-ocular distance over the frames with a face."""
-    return float(np.mean([inter_ocular_px(frame.dense_px) for frame in frames if frame.dense_px is not None]))

@@ -68,7 +68,8 @@ class ClipModel:
         landmark_points: the subject's landmark points, offsets applied, float64.
         samples: photometric samples.
         sample_points: the subject's samples, float32.
-        albedo: (L, N, 3) albedo of the samples at each pyramid level, full picture first.
+        contrast: (L, N, 3) local contrast of the samples at each pyramid level, full picture first.
+        albedo: (N, 3) sRGB albedo of the samples.
         seen: (N,) how well each sample was seen in the calibration, 0 never.
         light: (9, 3) mean light in camera axes.
     """
@@ -81,6 +82,7 @@ class ClipModel:
     landmark_points: PointSet
     samples: SampleSet
     sample_points: PointSet
+    contrast: Tensor
     albedo: Tensor
     seen: Tensor
     light: Tensor

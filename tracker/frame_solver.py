@@ -1,4 +1,8 @@
-"""The solve of one frame: landmarks first, then landmarks and colours from the coarsest to the finest level."""
+"""The solve of one frame: landmarks first, then landmarks and local contrast from the coarsest to the finest level.
+
+Geometry follows the picture's local contrast, which no slow change of light touches; the frame's light is fitted to its
+colours once the geometry is known.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -15,14 +19,14 @@ from tracker.clip import (
     landmark_term,
     step_scale,
 )
-from tracker.image import ImageLevel, inside, pyramid, sample
+from tracker.image import ImageLevel, contrast, inside, pyramid, sample
 from tracker.problem import FrameProblem
 from tracker.residuals.landmark import LandmarkTerm
 from tracker.residuals.photometric import PhotometricTerm
 from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
 from tracker.residuals.projection import project_state
 from tracker.settings import EnergySettings, TrackingSettings
-from tracker.shading import sh_basis
+from tracker.shading import SH_CONSTANTS, sh_basis
 from tracker.solver import Outcome, SolverSettings, minimise
 from tracker.state import FrameState
 from tracker.surface import sample_visibility, surface_view
@@ -101,20 +105,21 @@ class FrameSolver:
             state = solution.state
             outcomes.append(solution.outcome)
         levels = pyramid(frame.image, self.tracking.levels)
-        term: PhotometricTerm | None = None
+        term, seen = None, None
         for index in reversed(range(self.tracking.levels)):
-            term, _, state = self.photometric_term(levels[index], index, state, light_prior)
-            if term is None:
+            seen = self.visible(state)
+            if seen is None:
                 break
+            term = self.contrast_term(contrast(levels[index], self.energy.contrast_sigma_px), index, state, seen)
             solution = minimise(
                 replace(problem, photometric=term), state, SolverSettings(max_steps=self.tracking.steps)
             )
             state = solution.state
             outcomes.append(solution.outcome)
-        if term is None:
+        if term is None or seen is None:
             return FrameSolution(state, tuple(outcomes), float("nan"), float("nan"))
         inliers = float((term.robust_weights(state, self.clip.intrinsics) > 0.5).float().mean())
-        l1 = float(term.residual(state, self.clip.intrinsics).abs().mean())
+        state, l1 = self._lit(levels[0], state, seen, light_prior)
         return FrameSolution(state, tuple(outcomes), inliers, l1)
 
     def landmarks(self, frame: FrameInput, state: FrameState) -> tuple[LandmarkTerm, ...]:
@@ -140,46 +145,63 @@ class FrameSolver:
             held=self.held,
         )
 
-    def photometric_term(
-        self, level: ImageLevel, index: int, state: FrameState, light_prior: Tensor
-    ) -> tuple[PhotometricTerm | None, Tensor, FrameState]:
-        """Visible samples at a level, their ids, and the state with the light fitted to them; None where too few."""
+    def visible(self, state: FrameState) -> "VisibleSamples | None":
+        """The samples that the camera sees and the calibration saw; None where they are too few to say anything."""
         clip = self.clip
         view = surface_view(clip.model, clip.shape, state)
         camera = (state, clip.intrinsics)
-        visible, normals, cosine = sample_visibility(clip.model, clip.samples.surface, view, camera, clip.size)
-        small = clip.intrinsics.scaled(level.scale)
-        pixels = project_state(clip.sample_points, state, small)
-        height, width = level.pixels.shape[:2]
-        keep = visible & (clip.seen > 0) & inside(pixels, (height, width))
-        if int(keep.sum()) < _MIN_SAMPLES:
-            return None, keep, state
-        colours = sample(level.pixels, pixels[keep])[0]
-        albedo = clip.albedo[index][keep]
-        normals = normals[keep]
-        state = replace(state, light=self._light(colours, albedo, normals @ state.R.float().T, light_prior))
-        shaded = albedo * (sh_basis(normals @ state.R.float().T) @ state.light.float())
-        sigma = _MAD * float((colours - shaded).abs().median())
-        confidence = self.energy.photometric_weight * cosine[keep]
-        return (
-            PhotometricTerm(
-                points=clip.sample_points.subset(keep),
-                normals=normals,
-                albedo=albedo,
-                level=level,
-                sigma=min(max(sigma, _SIGMA_LIMITS[0]), _SIGMA_LIMITS[1]),
-                confidence=confidence,
-            ),
-            keep.nonzero()[:, 0],
-            state,
-        )
+        seen, normals, cosine = sample_visibility(clip.model, clip.samples.surface, view, camera, clip.size)
+        pixels = project_state(clip.sample_points, state, clip.intrinsics)
+        ids = (seen & (clip.seen > 0) & inside(pixels, clip.size)).nonzero()[:, 0]
+        return VisibleSamples(ids, normals[ids], cosine[ids]) if len(ids) >= _MIN_SAMPLES else None
 
-    def _light(self, colours: Tensor, albedo: Tensor, normals_cam: Tensor, prior: Tensor) -> Tensor:
-        """Robust light of a frame: one reweighting around the prior light's residuals."""
-        shaded = albedo * (sh_basis(normals_cam) @ prior.float())
-        residual = (colours - shaded).abs().mean(1)
+    def contrast_term(
+        self, level: ImageLevel, index: int, state: FrameState, seen: "VisibleSamples"
+    ) -> PhotometricTerm:
+        """The photometric term of a contrast picture, its noise taken from its own residuals.
+
+        Args:
+            level: local contrast of the picture at a pyramid level.
+            index: the level's number, 0 the full picture.
+            state: where the residuals are taken.
+            seen: the visible samples.
+        """
+        clip = self.clip
+        points, target = clip.sample_points.subset(seen.ids), clip.contrast[index][seen.ids]
+        pixels = project_state(points, state, clip.intrinsics.scaled(level.scale))
+        spread = _MAD * float((sample(level.pixels, pixels)[0] - target).abs().median())
+        sigma = min(max(spread, _SIGMA_LIMITS[0]), _SIGMA_LIMITS[1])
+        confidence = self.energy.photometric_weight * seen.cosine
+        return PhotometricTerm(points, seen.normals, target, level, sigma, confidence)
+
+    def _lit(
+        self, level: ImageLevel, state: FrameState, seen: "VisibleSamples", prior: Tensor
+    ) -> tuple[FrameState, float]:
+        """The frame's light, fitted to its colours around the light before, and the mean absolute colour error."""
+        clip = self.clip
+        pixels = project_state(clip.sample_points.subset(seen.ids), state, clip.intrinsics)
+        colours, albedo = sample(level.pixels, pixels)[0], clip.albedo[seen.ids]
+        normals_cam = seen.normals @ state.R.float().T
+        residual = (colours - albedo * (sh_basis(normals_cam) @ prior.float())).abs().mean(1)
         sigma = max(_MAD * float(residual.median()), _SIGMA_LIMITS[0])
-        weight = self.energy.photometric_weight / sigma**2 / (1 + (residual / (3 * sigma)) ** 2) ** 2
+        weight = seen.cosine / sigma**2 / (1 + (residual / (3 * sigma)) ** 2) ** 2
         # Light is slow, in units of the ambient coefficient (1 / the first basis constant).
-        inverse_std = torch.full((9,), 0.282094806432724 / self.tracking.light_std, dtype=torch.float64)
-        return estimate_light(colours, albedo, normals_cam, weight, prior, inverse_std)
+        inverse_std = torch.full((9,), SH_CONSTANTS[0] / self.tracking.light_std, dtype=torch.float64)
+        light = estimate_light(colours, albedo, normals_cam, weight, prior, inverse_std)
+        error = colours - albedo * (sh_basis(normals_cam) @ light.float())
+        return replace(state, light=light), float(error.abs().mean())
+
+
+@dataclass(frozen=True, eq=False)
+class VisibleSamples:
+    """Samples that are seen in a state.
+
+    Attributes:
+        ids: (M,) which of the clip's samples.
+        normals: (M, 3) head space.
+        cosine: (M,) of the angle to the line of sight.
+    """
+
+    ids: Tensor
+    normals: Tensor
+    cosine: Tensor

@@ -20,11 +20,14 @@ class EnergySettings(BaseModel):
         0.006, gt=0, le=1, description="Noise of the vector between paired lid or lip points, same unit."
     )
     landmark_weight: float = Field(
-        0.25, ge=0, le=100, description="Weight of a landmark; below 1 because a detector's points err together."
+        0.05, ge=0, le=100, description="Weight of a landmark; below 1 because a detector's points err together."
     )
     closure_weight: float = Field(1.0, ge=0, le=100, description="Weight of a lid or lip pair.")
+    contrast_sigma_px: float = Field(
+        6.0, ge=1, le=100, description="Width of the local mean that the pictures are divided by, pixels of each level."
+    )
     photometric_weight: float = Field(
-        0.12, ge=0, le=100, description="Weight of a surface sample; below 1 because neighbours err together."
+        0.3, ge=0, le=100, description="Weight of a surface sample; below 1 because neighbours err together."
     )
     jaw_std: float = Field(0.12, gt=0, le=2, description="Spread of the jaw's opening, radians.")
     jaw_side_std: float = Field(0.02, gt=0, le=2, description="Spread of the jaw's turn to the side, radians.")
@@ -43,17 +46,24 @@ class CalibrationSettings(BaseModel):
     offset_std_mm: float = Field(
         3.0, ge=0, le=50, description="Spread of the constant 3-D landmark offsets, millimetres; 0 holds them."
     )
+    landmark_shape_std: float = Field(
+        0.2,
+        ge=0,
+        le=10,
+        description="Spread of the identity in the landmark solve, in the model's standard deviations: a detector's "
+        "points know little of it. 0 holds it there.",
+    )
     shape_std: float = Field(
-        1.0, gt=0, le=10, description="Spread of the identity coefficients in the model's standard deviations."
+        0.5, gt=0, le=10, description="Spread of the identity coefficients in the model's standard deviations."
     )
     focal_factor: float = Field(
         1.5, gt=0.1, le=20, description="Mean of the focal length's prior, times the longer side of the full picture."
     )
-    focal_log_std: float = Field(0.25, gt=0, le=3, description="Spread of the log focal length, 0.25 = 25 %.")
+    focal_log_std: float = Field(0.15, gt=0, le=3, description="Spread of the log focal length, 0.15 = 15 %.")
     centre_std: float = Field(
         0.005, ge=0, le=1, description="Spread of the principal point, as a fraction of the full picture's longer side."
     )
-    rounds: int = Field(3, ge=1, le=10, description="Alternations of unwrapping the appearance and solving the poses.")
+    rounds: int = Field(4, ge=1, le=20, description="Alternations of unwrapping the appearance and solving the poses.")
     joint_steps: int = Field(
         4, ge=0, le=100, description="Steps of each round's joint solve of identity, camera and poses with colours."
     )

@@ -43,10 +43,11 @@ class PhotometricTerm:
     Attributes:
         points: N visible samples.
         normals: (N, 3) head space, unit length, held during a solve.
-        albedo: (N, 3) sRGB in [0, 1].
+        albedo: (N, 3) in the picture's units: sRGB albedo, or contrast.
         level: the picture.
         sigma: standard deviation of a colour residual.
         confidence: (N,) weight of each sample.
+        light: (9, 3) light in camera axes that shades the albedo, or None for a picture without shading (contrast).
         kernel: robust kernel over the three channels of a sample.
     """
 
@@ -56,12 +57,15 @@ class PhotometricTerm:
     level: ImageLevel
     sigma: float
     confidence: Tensor
+    light: Tensor | None = None
     kernel: Kernel = geman_mcclure
 
     def shaded(self, state: FrameState) -> Tensor:
         """Colours (N, 3) that the model predicts."""
+        if self.light is None:
+            return self.albedo
         normals_cam = self.normals @ state.R.to(self.normals).T
-        return self.albedo * (sh_basis(normals_cam) @ state.light.to(self.normals))
+        return self.albedo * (sh_basis(normals_cam) @ self.light.to(self.normals))
 
     def residual(self, state: FrameState, intrinsics: Intrinsics) -> Tensor:
         """Unwhitened residual (N, 3): picture minus model."""
@@ -78,14 +82,14 @@ class PhotometricTerm:
         projected = linearise_projection(self.points, state, intrinsics.scaled(self.level.scale))
         colours, gradient = sample(self.level.pixels, projected.pixels)
         jacobian = gradient @ projected.jacobian
-        normals_cam = self.normals @ state.R.to(self.normals).T
-        light = state.light.to(self.normals)
-        by_normal = torch.einsum("nkd,kc->ncd", sh_basis_gradient(normals_cam), light) * self.albedo[..., None]
-        # d(R n) = w x (R n), so the shading changes by w . (R n x dshade/dn).
-        turned = torch.linalg.cross(normals_cam[:, None].expand_as(by_normal), by_normal, dim=-1)
-        jacobian[:, :, 0:3] -= turned
-        residual = colours - self.albedo * (sh_basis(normals_cam) @ light)
-        return LinearColours(residual, jacobian, gradient, projected)
+        if self.light is not None:
+            normals_cam = self.normals @ state.R.to(self.normals).T
+            light = self.light.to(self.normals)
+            by_normal = torch.einsum("nkd,kc->ncd", sh_basis_gradient(normals_cam), light) * self.albedo[..., None]
+            # d(R n) = w x (R n), so the shading changes by w . (R n x dshade/dn).
+            turned = torch.linalg.cross(normals_cam[:, None].expand_as(by_normal), by_normal, dim=-1)
+            jacobian[:, :, 0:3] -= turned
+        return LinearColours(colours - self.shaded(state), jacobian, gradient, projected)
 
     def robust_scale(self, residual: Tensor) -> tuple[Tensor, Tensor]:
         """Robust cost and weight (N,) of unwhitened residuals (N, 3), confidence included."""
