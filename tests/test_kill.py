@@ -100,7 +100,6 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("after", "folder", "count"),
     [
-        ("identity", "camera", 1),
         ("identity", "initialization", 2),
         ("calibration", "depth", 1),
         ("calibration", "checkpoint", 3),
