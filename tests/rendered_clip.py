@@ -19,6 +19,7 @@ from tracker.landmark_set import landmark_set
 from tracker.render import Surface, View, draw, render, rgba_texture
 from tracker.rotations import rotation_angle
 from tracker.settings import CalibrationSettings, EnergySettings, TrackingSettings
+from tracker.shading import rotate_sh
 from tracker.state import FrameState
 from tracker.texels import Texels
 
@@ -64,7 +65,8 @@ class RenderedClip:
         vertices = self.model.vertices(state.head_params(shape)).float().numpy()
         view = View(state.R.numpy(), state.t.numpy(), self.camera, SPEC.size)
         drawing = draw(Surface.of(self.model), vertices, view)
-        layer = render(drawing, rgba_texture(self.texture), state.light.numpy())
+        light_head = rotate_sh(state.light, state.R.T)
+        layer = render(drawing, rgba_texture(self.texture), light_head.numpy())
         wall = np.full((*SPEC.size, 3), 0.35, np.float32)
         noise = 0.006 * np.random.default_rng(1000 + frame).standard_normal(wall.shape)
         return ((layer.over(wall) + noise).clip(0, 1) * 255).round().astype(np.uint8)

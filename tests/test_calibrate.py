@@ -19,7 +19,7 @@ def test_first_poses_are_near(calibrated) -> None:
     true_camera = replace(task, camera=replace(task.camera, focal_px=clip.camera.focal_px))
     states = first_states(true_camera, task.landmarks.template.points.rest)
     turns = [rotation_degrees(state.R, clip.state(frame).R) for state, frame in zip(states, FRAMES, strict=True)]
-    # The mean head in place of the subject: 1.1 degrees in the median measured.
+    # The mean head in place of the subject: 0.8 degrees in the median measured.
     assert np.median(turns) < 3
     shifts = [float((state.t - clip.state(frame).t).norm()) for state, frame in zip(states, FRAMES, strict=True)]
     assert np.median(shifts) < 0.03
@@ -39,20 +39,20 @@ def test_landmarks_alone_explain_themselves(calibrated) -> None:
 
 def test_colours_improve_identity_and_camera(calibrated) -> None:
     clip, _, geometry, calibration = calibrated
-    # 0.53 mm measured, of 1.19 mm.
+    # 0.64 mm measured, of 1.19 mm.
     assert clip.shape_error_mm(calibration.clip.shape) < 0.85
     true = math.log(clip.camera.focal_px)
     by_landmarks = abs(math.log(geometry.state.intrinsics.focal_px) - true)
     by_both = abs(math.log(calibration.clip.intrinsics.focal_px) - true)
-    # 21 % and 9 % measured: the focal length is the weakest direction.
+    # 21 % and 10 % measured (prior 10 %): the focal length is the weakest direction.
     assert by_both < by_landmarks
     assert by_both < 0.15
     turns = [
         rotation_degrees(state.R, clip.state(frame).R) for state, frame in zip(calibration.states, FRAMES, strict=True)
     ]
-    # 0.74 degrees measured.
+    # 0.66 degrees measured.
     assert np.median(turns) < 1.5
-    # Sensor noise of 0.006 is 0.0048 on average; 0.0047 measured.
+    # Sensor noise of 0.006 is 0.0048 on average; 0.0054 measured.
     assert calibration.photometric_l1 < 0.008
 
 
@@ -70,8 +70,8 @@ def test_appearance_is_that_of_the_truth(calibrated) -> None:
     seen = solved.seen.numpy() > 4
     assert seen.sum() > 100
     ratio = (found[seen] / painted[seen]).mean(1)
-    # 0.89 and 4.4 % measured; half of the rest is light taken for albedo.
-    assert np.corrcoef(found[seen].mean(1), painted[seen].mean(1))[0, 1] > 0.75
+    # 0.92 and 3.4 % measured; half of the rest is light taken for albedo.
+    assert np.corrcoef(found[seen].mean(1), painted[seen].mean(1))[0, 1] > 0.8
     assert np.std(ratio) / np.mean(ratio) < 0.08
 
 
@@ -118,8 +118,8 @@ def test_a_measured_bias_is_used(calibrated) -> None:
 
     ignorant = turns(clip.model)
     knowing = turns(replace(clip.model, landmark_offsets=bias, landmark_offset_std=torch.full((count,), 0.0005)))
-    print("degrees", ignorant, knowing)
-    assert knowing < ignorant
+    # 0.37 and 0.71 degrees measured.
+    assert knowing < 0.75 * ignorant
 
 
 def _with_bias(clip, frame: int, bias: torch.Tensor):
@@ -136,17 +136,12 @@ def _with_bias(clip, frame: int, bias: torch.Tensor):
 
 
 def test_size_direction_is_the_share_that_scales(calibrated) -> None:
-    _, task, _, _ = calibrated
-    template = task.landmarks.template
-    direction = size_direction(task.landmarks)
-    rest = template.points.rest
-    arms = rest - rest.mean(0)
-    # A basis that scales the head by one percent has size 0.01; one that turns it has none.
-    grown = replace(template, shape_basis=torch.stack([0.01 * arms, torch.linalg.cross(arms, arms.roll(1, 1))], -1))
-    found = size_direction(replace(task.landmarks, template=grown))
-    assert float(found[0]) == pytest.approx(0.01)
-    assert direction.shape == (task.model.shape_count,)
-    turn = torch.zeros(3, dtype=torch.float64)
-    turn[1] = 1
-    turned = replace(template, shape_basis=torch.linalg.cross(turn.expand_as(arms), arms)[..., None])
-    assert float(size_direction(replace(task.landmarks, template=turned))[0]) == pytest.approx(0, abs=1e-12)
+    model = calibrated[0].model
+    assert size_direction(model).shape == (model.shape_count,)
+    face = model.template[model.regions["face"]]
+    arms = model.template - face.mean(0)
+    up = torch.tensor([0.0, 1.0, 0.0]).expand_as(arms)
+    # Modes that scale the head by one percent, that turn it, that shift it.
+    modes = torch.stack([0.01 * arms, 0.01 * torch.linalg.cross(up, arms), 0.01 * up], -1)
+    found = size_direction(replace(model, shape_basis=modes))
+    assert found.tolist() == pytest.approx([0.01, 0, 0], abs=1e-7)

@@ -50,7 +50,7 @@ def test_a_smooth_clip_is_followed(solver: FrameSolver, clip: RenderedClip) -> N
     numbers = range(30, 35)
     for number, tracked in zip(numbers, _track(solver, [clip.frame(number) for number in numbers]), strict=True):
         assert tracked.status == "ok"
-        # 0.2 degrees and 0.3 px measured; landmarks are given with 0.3 px of noise.
+        # 0.7 degrees and 0.28 px measured; landmarks are given with 0.3 px of noise.
         assert rotation_degrees(tracked.state.R, clip.state(number).R) < 2
         assert _landmark_error_px(clip, tracked, number) < 0.6
         assert tracked.solution.inlier_fraction > 0.8
