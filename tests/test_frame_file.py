@@ -222,9 +222,7 @@ class _Code:
 def test_a_file_with_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "00003.frame"
     torch.save({"flame": {}, "opencv": {}, "extra": _Code()}, path)
-    with pytest.raises(
-        InputError, match=r"00003\.frame: not a readable \.frame file \(it holds print, which"
-    ):
+    with pytest.raises(InputError, match=r"00003\.frame: not a readable \.frame file \(it holds print, which"):
         load_frame(path)
     assert "executed" not in capsys.readouterr().out
 

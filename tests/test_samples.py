@@ -1,5 +1,7 @@
 """Surface samples: even over the face, away from eyes and mouth, the same each time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,8 +43,12 @@ def test_weights_are_barycentric(model: HeadModel) -> None:
     assert torch.allclose(bary.sum(1), torch.ones(1000), atol=1e-6)
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("region", ["left_eyeball", "right_eyeball", "inner_mouth"])
-def test_no_sample_lies_where_colours_are_not_skin(model: HeadModel, region: str) -> None:
+def test_no_sample_lies_where_colours_are_not_skin(model: HeadModel, region: str, whole: bool) -> None:
+    if whole:
+        # A model whose face region holds eyeballs and mouth, as FLAME's does in part.
+        model = replace(model, regions={**model.regions, "face": torch.arange(model.vertex_count)})
     samples = face_samples(model, 5000)
     ids = set(model.regions[region].tolist())
     assert ids
