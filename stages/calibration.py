@@ -26,7 +26,7 @@ from tracker.errors import InputError, SubjectError
 from tracker.head.model import HeadModel
 from tracker.head_choice import head_name, load_head_model, model_files
 from tracker.image import pyramid
-from tracker.landmark_set import COUNT, LandmarkSet, is_detected
+from tracker.landmark_set import COUNT, LandmarkSet, apertures, is_detected
 from tracker.mesh_files import canonical_vertices, obj_text
 from tracker.overlay import draw_landmarks
 from tracker.pose import initial_pose, spread_frames, yaw_pitch
@@ -39,6 +39,8 @@ RESUMES = False
 
 # Below this share of its prior's spread the clip itself says what the focal length is; above, the prior does.
 _OBSERVED = 0.5
+# With at least this many calibration frames, two of them are the blink and the widest mouth.
+_WITH_EXTREMES = 6
 
 
 def config_part(config: Config) -> dict[str, Any]:
@@ -140,12 +142,14 @@ def _choose_frames(subject: Subject, config: Config, landmarks: LandmarkSet, cam
     if beyond:
         raise InputError(f"keyframes: {beyond[0]} is beyond the last frame {len(indices) - 1} of {subject.images_dir}")
     directions, usable = np.zeros((len(indices), 2)), np.zeros(len(indices), bool)
+    eyes, mouth = np.full(len(indices), np.inf), np.full(len(indices), -np.inf)
     rest = landmarks.template.points.rest[: len(landmarks.dense)].numpy()
     for index in indices:
         dense = subject.load_kpt_dense(index)
         if is_detected(dense):
             R, _ = initial_pose(rest, dense[landmarks.dense.numpy()], camera.intrinsics)
             directions[index], usable[index] = yaw_pitch(R[None])[0], True
+            eyes[index], mouth[index] = apertures(dense)
     if not usable.any():
         raise SubjectError(
             f"{subject.kpt_dense_dir}: no face in the frames that are left; lower begin_frames, end_frames"
@@ -153,7 +157,11 @@ def _choose_frames(subject: Subject, config: Config, landmarks: LandmarkSet, cam
     dropped = [index for index in config.keyframes if not usable[index]]
     if dropped:
         logger.warning(f"keyframes: no face in {dropped}; left out of the calibration")
-    return spread_frames(directions, usable, list(config.keyframes), config.calibration.frames)
+    first = list(config.keyframes)
+    if config.calibration.frames >= _WITH_EXTREMES:
+        # Closed lids and an open mouth show skin that no other frame shows.
+        first += [index for index in (int(eyes.argmin()), int(mouth.argmax())) if index not in first]
+    return spread_frames(directions, usable, first, config.calibration.frames)
 
 
 def _task(

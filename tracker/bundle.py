@@ -337,6 +337,8 @@ class _FrameRows:
             weight: (M,) inverse variance times robust weight.
         """
         own, shared, common = self.own, self.shared, self.shared.common
+        # Colours come in float32; a thousand rows of them summed so would leave the matrix indefinite.
+        residual, by_frame, by_common, weight = (x.double() for x in (residual, by_frame, by_common, weight))
         weighted_frame = by_frame * weight[:, None, None]
         flat_frame = weighted_frame.flatten(0, 1).T
         flat_common = (by_common * weight[:, None, None]).flatten(0, 1).T

@@ -33,6 +33,17 @@ def inter_ocular_px(points_px: np.ndarray) -> float:
     return float(np.linalg.norm(points_px[RIGHT_OUTER_EYE] - points_px[LEFT_OUTER_EYE]))
 
 
+def apertures(points_px: np.ndarray) -> tuple[float, float]:
+    """Opening of the eyes and of the lips of (478, 2) points, in inter-ocular distances."""
+    size = max(inter_ocular_px(points_px), 1e-6)
+
+    def opening(pairs: tuple[tuple[int, int], ...]) -> float:
+        upper, lower = points_px[[a for a, _ in pairs]], points_px[[b for _, b in pairs]]
+        return float(np.linalg.norm(upper - lower, axis=1).mean()) / size
+
+    return opening(RIGHT_LID_PAIRS + LEFT_LID_PAIRS), opening(LIP_PAIRS)
+
+
 def is_detected(points_px: np.ndarray) -> bool:
     """Whether a keypoint array holds a face (all zeros mean none)."""
     return bool(np.any(points_px))

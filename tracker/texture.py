@@ -16,8 +16,9 @@ from tracker.texels import Texels
 
 # Texels seen at more than 75 degrees from the line of sight are stretched pixels.
 _MIN_COSINE = 0.25
-# A texel counts as fully seen once its views add up to this weight (one view at 45 degrees).
-_FULL_WEIGHT = 0.5
+# A texel counts as fully seen when its views add up to this weight per frame; what few frames show at a slant (the rim
+# of a lid) is as often the neighbour's colour as its own.
+_FULL_WEIGHT = 0.06
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ def bake_texture(
         bottom += weight[:, None] * shading**2
         weights += weight
     albedo = (top / bottom.clip(1e-6)).clip(0, 1)
-    return _filled(texels, albedo, weights)
+    return _filled(texels, albedo, weights / len(frames))
 
 
 def _sampled(image: np.ndarray, points_cam_m: np.ndarray, clip: ClipModel) -> np.ndarray:
