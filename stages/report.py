@@ -40,7 +40,7 @@ def write_report(subject: Subject, record: CalibrationRecord) -> dict[str, Any]:
                 "status": track["status"],
                 "reprojection_px": _number(track["reprojection_px"]),
                 "photometric_l1": _number(track["photometric_l1"]),
-                "inlier_fraction": _number(track["inlier_fraction"]),
+                "correlation": _number(track["correlation"]),
                 "steps": int(track["steps"]),
                 "outcome": track["outcome"],
                 "milliseconds": milliseconds.get(index),

@@ -98,6 +98,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
             writer.write(index, tracked, milliseconds)
             scalars.add_scalar("tracking/reprojection_px", tracked.reprojection_px, index)
             scalars.add_scalar("tracking/photometric_l1", tracked.solution.photometric_l1, index)
+            scalars.add_scalar("tracking/correlation", tracked.solution.correlation, index)
             scalars.add_scalar("tracking/milliseconds", milliseconds, index)
             scalars.add_scalar("tracking/steps", tracked.solution.steps, index)
     report = write_report(subject, record)
@@ -180,7 +181,7 @@ class _Writer:
             status=tracked.status,
             reprojection_px=tracked.reprojection_px,
             photometric_l1=solution.photometric_l1,
-            inlier_fraction=solution.inlier_fraction,
+            correlation=solution.correlation,
             landmarks478=tracked.landmarks478,
             steps=solution.steps,
             outcome=solution.status,

@@ -36,7 +36,7 @@ class TrackRecord:
         status: 'ok', 'poor' or 'lost'.
         reprojection_px: median distance of fitted and detected landmarks, NaN without detection.
         photometric_l1: mean absolute colour residual of the visible samples, NaN where none was made.
-        inlier_fraction: share of visible samples with a robust weight above one half.
+        correlation: normalised cross-correlation of picture and appearance, -1 to 1, NaN where none was made.
         landmarks478: (478, 2) fitted landmarks, pixels of the crop, NaN where the model has no such point.
         steps: solver steps spent.
         outcome: the solver's outcome.
@@ -45,7 +45,7 @@ class TrackRecord:
     status: str
     reprojection_px: float
     photometric_l1: float
-    inlier_fraction: float
+    correlation: float
     landmarks478: np.ndarray
     steps: int
     outcome: str

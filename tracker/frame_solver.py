@@ -47,13 +47,13 @@ class FrameSolution:
     Attributes:
         state: the frame's unknowns.
         outcomes: of the landmark solve and of each level.
-        inlier_fraction: share of visible samples with a robust weight above one half; NaN without samples.
+        correlation: normalised cross-correlation of picture and appearance, -1 to 1; NaN without samples.
         photometric_l1: mean absolute colour residual of the visible samples; NaN without samples.
     """
 
     state: FrameState
     outcomes: tuple[Outcome, ...]
-    inlier_fraction: float
+    correlation: float
     photometric_l1: float
 
     @property
@@ -118,9 +118,9 @@ class FrameSolver:
             outcomes.append(solution.outcome)
         if term is None or seen is None:
             return FrameSolution(state, tuple(outcomes), float("nan"), float("nan"))
-        inliers = float((term.robust_weights(state, self.clip.intrinsics) > 0.5).float().mean())
+        correlation = term.correlation(state, self.clip.intrinsics)
         state, l1 = self._lit(levels[0], state, seen, light_prior)
-        return FrameSolution(state, tuple(outcomes), inliers, l1)
+        return FrameSolution(state, tuple(outcomes), correlation, l1)
 
     def landmarks(self, frame: FrameInput, state: FrameState) -> tuple[LandmarkTerm, ...]:
         """The landmark term of a frame, or none where no face was found."""

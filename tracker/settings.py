@@ -97,7 +97,9 @@ class TrackingSettings(BaseModel):
         le=1,
         description="Median reprojection error above which a frame is poor, in inter-ocular distances.",
     )
-    poor_inliers: float = Field(0.5, ge=0, le=1, description="Share of agreeing samples below which a frame is poor.")
-    lost_inliers: float = Field(
-        0.3, ge=0, le=1, description="Share of agreeing samples below which a frame without landmarks is lost."
+    poor_correlation: float = Field(
+        0.5, ge=-1, le=1, description="Correlation of picture and appearance below which a frame is poor."
+    )
+    lost_correlation: float = Field(
+        0.4, ge=-1, le=1, description="Correlation below which a frame without landmarks is lost."
     )

@@ -141,16 +141,16 @@ def _judged(solver: FrameSolver, frame: FrameInput, solution: FrameSolution) -> 
     """Status of a solved frame from its landmarks and colours."""
     tracking = solver.tracking
     landmarks478 = fitted478(solver, solution.state)
-    inliers, reprojection = solution.inlier_fraction, float("nan")
+    correlation, reprojection = solution.correlation, float("nan")
     status = "ok"
     if frame.dense_px is None:
         # Colours alone can bridge a detector's gap, but a frame without a detection is never called good.
-        status = "poor" if np.isfinite(inliers) and inliers >= tracking.lost_inliers else "lost"
+        status = "poor" if correlation >= tracking.lost_correlation else "lost"
     else:
         distance = np.linalg.norm(landmarks478 - frame.dense_px, axis=1)
         reprojection = float(np.nanmedian(distance))
         limit = tracking.poor_reprojection * inter_ocular_px(frame.dense_px)
-        if reprojection > limit or (np.isfinite(inliers) and inliers < tracking.poor_inliers):
+        if reprojection > limit or correlation < tracking.poor_correlation:
             status = "poor"
     if not solution.state.is_finite() or solution.status in ("singular", "non-finite"):
         status = "lost"

@@ -107,7 +107,13 @@ class PhotometricTerm:
         """Of one channel: the cost is that of the mean over three."""
         return 1 / (3 * self.sigma**2)
 
-    def robust_weights(self, state: FrameState, intrinsics: Intrinsics) -> Tensor:
-        """Robust weight (N,) of each sample, 1 for a perfect one."""
-        squared = (self.residual(state, intrinsics) / self.sigma).square().mean(1)
-        return self.kernel(squared)[1]
+    def correlation(self, state: FrameState, intrinsics: Intrinsics) -> float:
+        """How alike picture and model are: normalised cross-correlation over all samples and channels, -1 to 1.
+
+        A small residual says nothing where both are flat (a grey wall explains smooth skin); correlation does.
+        """
+        pixels = project_state(self.points, state, intrinsics.scaled(self.level.scale))
+        seen, expected = sample(self.level.pixels, pixels)[0], self.shaded(state)
+        seen, expected = seen - seen.mean(0), expected - expected.mean(0)
+        scale = (seen.square().sum() * expected.square().sum()).sqrt()
+        return float((seen * expected).sum() / scale.clamp_min(1e-12))
