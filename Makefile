@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Two threads: the solver's matrices are small, more threads only wait for each other.
-export OMP_NUM_THREADS ?= 2
+# One thread: the solver's matrices are small; on a busy machine more threads mostly wait for each other.
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test lint types install install-test
 

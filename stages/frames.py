@@ -48,7 +48,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     if subject.source_is_given():
         count = len(subject.source_paths())
         logger.info(f"frames: {subject.source_dir} is given, {count} pictures; the video is not read")
-        _check_size(subject.source_paths()[0])
+        _check_size(subject.source_paths()[0], subject.source_paths()[0])
         context.notes.update(frames=count, source="given")
         return
     clip = _find_clip(subject)
@@ -62,7 +62,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
         lost = 0
     else:
         lost = _extract(clip, temporary, config, context)
-    _check_size(files.list_images(temporary)[0])
+    _check_size(files.list_images(temporary)[0], clip)
     files.remove(subject.source_dir)  # an empty folder may be there
     temporary.rename(subject.source_dir)
     context.notes.update(frames=len(subject.source_paths()), source=clip.name, lost=lost)
@@ -109,9 +109,10 @@ def _find_clip(subject: Subject) -> Path:
     )
 
 
-def _check_size(path: Path) -> None:
+def _check_size(path: Path, given: Path) -> None:
+    """Refuses pictures that no face detector can use; `given` is what the user can replace."""
     height, width = files.read_image(path).shape[:2]
     if min(height, width) < MIN_SIDE_PX:
         raise InputError(
-            f"{path.name}: an image of {width} x {height} pixels is too small; at least {MIN_SIDE_PX} a side are needed"
+            f"{given}: an image of {width} x {height} pixels is too small; at least {MIN_SIDE_PX} a side are needed"
         )

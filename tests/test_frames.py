@@ -176,7 +176,7 @@ def test_sound_alone(subject: Subject) -> None:
 
 def test_tiny_picture(subject: Subject) -> None:
     files.write_image(subject.input_dir / "image.png", np.zeros((40, 40, 3), np.uint8))
-    with pytest.raises(InputError, match="an image of 40 x 40 pixels is too small; at least 64"):
+    with pytest.raises(InputError, match=r"image\.png: an image of 40 x 40 pixels is too small; at least 64"):
         _run(subject)
     assert not subject.source_dir.exists()
     assert (subject.input_dir / "image.png").exists()
