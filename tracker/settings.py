@@ -24,10 +24,10 @@ class EnergySettings(BaseModel):
     )
     closure_weight: float = Field(1.0, ge=0, le=100, description="Weight of a lid or lip pair.")
     contrast_sigma_px: float = Field(
-        6.0, ge=1, le=100, description="Width of the local mean that the pictures are divided by, pixels of each level."
+        3.0, ge=1, le=100, description="Width of the local mean that the pictures are divided by, pixels of each level."
     )
     photometric_weight: float = Field(
-        0.3, ge=0, le=100, description="Weight of a surface sample; below 1 because neighbours err together."
+        0.5, ge=0, le=100, description="Weight of a surface sample; below 1 because neighbours err together."
     )
     jaw_std: float = Field(0.12, gt=0, le=2, description="Spread of the jaw's opening, radians.")
     jaw_side_std: float = Field(0.02, gt=0, le=2, description="Spread of the jaw's turn to the side, radians.")
@@ -54,7 +54,7 @@ class CalibrationSettings(BaseModel):
         "points know little of it. 0 holds it there.",
     )
     shape_std: float = Field(
-        0.5, gt=0, le=10, description="Spread of the identity coefficients in the model's standard deviations."
+        0.3, gt=0, le=10, description="Spread of the identity coefficients in the model's standard deviations."
     )
     focal_factor: float = Field(
         1.5, gt=0.1, le=20, description="Mean of the focal length's prior, times the longer side of the full picture."
@@ -63,7 +63,7 @@ class CalibrationSettings(BaseModel):
     centre_std: float = Field(
         0.005, ge=0, le=1, description="Spread of the principal point, as a fraction of the full picture's longer side."
     )
-    rounds: int = Field(4, ge=1, le=20, description="Alternations of unwrapping the appearance and solving the poses.")
+    rounds: int = Field(7, ge=1, le=20, description="Alternations of unwrapping the appearance and solving the poses.")
     joint_steps: int = Field(
         4, ge=0, le=100, description="Steps of each round's joint solve of identity, camera and poses with colours."
     )

@@ -16,7 +16,7 @@ from tracker.state import FrameState
 # Side of the depth buffer of the visibility test, pixels; its tolerance is 3 mm.
 _VISIBILITY_SIZE = 256
 # Samples that turn away further than this (cosine) are left out: near a silhouette the picture mixes with background.
-MIN_COSINE = 0.3
+MIN_COSINE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
