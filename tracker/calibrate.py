@@ -198,7 +198,7 @@ def _bundle_problem(task: CalibrationTask, state: BundleState, free_offsets: boo
         observations=tuple(observations),
         shared=SharedPrior(
             shape=zero_shape if task.shape is None else task.shape,
-            shape_std=torch.full((model.shape_count,), shape_std, dtype=torch.float64),
+            shape_std=shape_std * detail_falloff(model),
             log_focal=math.log(task.camera.focal_px),
             log_focal_std=task.camera.focal_log_std,
             centre_px=task.camera.centre_px,
@@ -238,6 +238,17 @@ def offset_precision(landmarks: LandmarkSet, default_std_m: float) -> Tensor | N
     identity = torch.eye(len(rest), dtype=torch.float64)
     kernel = (1 - _OWN_SHARE) * torch.exp(-squared / (2 * _OFFSET_REACH_M**2)) + _OWN_SHARE * identity
     return torch.linalg.inv(kernel * std[:, None] * std[None]).contiguous()
+
+
+def detail_falloff(model: HeadModel) -> Tensor:
+    """How much of its spread each identity mode keeps, (S,) in (0, 1]: the square root of its size on the face.
+
+    Fine modes move the face by less than a detector or a blurred texture can tell; left their full spread they take up
+    what neither the broad modes nor the poses explain.
+    """
+    ids = model.regions.get("face", torch.arange(model.vertex_count))
+    size = model.shape_basis[ids].double().square().sum(1).mean(0).sqrt()
+    return (size / size.max().clamp_min(1e-12)).clamp_min(1e-4).sqrt()
 
 
 def size_direction(model: HeadModel) -> Tensor:

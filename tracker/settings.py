@@ -47,14 +47,17 @@ class CalibrationSettings(BaseModel):
         3.0, ge=0, le=50, description="Spread of the constant 3-D landmark offsets, millimetres; 0 holds them."
     )
     landmark_shape_std: float = Field(
-        0.2,
+        0.4,
         ge=0,
         le=10,
         description="Spread of the identity in the landmark solve, in the model's standard deviations: a detector's "
         "points know little of it. 0 holds it there.",
     )
     shape_std: float = Field(
-        0.3, gt=0, le=10, description="Spread of the identity coefficients in the model's standard deviations."
+        0.8,
+        gt=0,
+        le=10,
+        description="Spread of the broadest identity mode, in the model's standard deviations; finer modes get less.",
     )
     focal_factor: float = Field(
         1.5, gt=0.1, le=20, description="Mean of the focal length's prior, times the longer side of the full picture."
