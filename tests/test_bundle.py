@@ -8,8 +8,9 @@ import torch
 from heads import random_head, random_state
 from numeric import numeric_jacobian, worst_relative
 
-from tracker.bundle import BundleProblem, BundleState, Observation, SharedPrior
+from tracker.bundle import BundleProblem, BundleState, ColourObservation, Observation, SharedPrior
 from tracker.camera import Intrinsics
+from tracker.image import ImageLevel
 from tracker.points import point_template
 from tracker.problem import Bounds
 from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
@@ -143,3 +144,32 @@ def test_offsets_take_up_a_detectors_bias() -> None:
         costs.append(solution.outcome.costs[-1])
     assert costs[1] < 0.2 * costs[0]
     assert errors[2] < 0.5 * errors[0]
+
+
+def test_gradient_with_colours_is_that_of_the_cost() -> None:
+    """Identity, focal length, principal point and poses through the picture, at half resolution."""
+    truth = _truth(2)
+    state = _perturbed(truth, 0.05)
+    y, x = np.mgrid[0:400, 0:400] / 20.0
+    picture = np.stack([0.5 + 0.4 * np.sin(x + k) * np.cos(0.7 * y - k) for k in range(3)], -1)
+    level = ImageLevel(torch.from_numpy(picture), 0.5)
+    generator = torch.Generator().manual_seed(5)
+    keep = torch.arange(0, COUNT, 2)
+    albedo = torch.rand(len(keep), 3, generator=generator, dtype=torch.float64)
+    normals = torch.zeros(len(keep), 3, dtype=torch.float64)
+    confidence = torch.rand(len(keep), generator=generator, dtype=torch.float64)
+    seen = ColourObservation(keep, normals, albedo, level, 0.05, confidence)
+    # The landmark part is loosened, so that the colours' part shows.
+    loose = [replace(o, sigma_px=1e4, pair_sigma_px=1e4) for o in _problem(truth).observations]
+    problem = replace(_problem(truth), observations=tuple(loose), samples=TEMPLATE, colours=(seen, seen))
+    equations = problem.linearise(state)
+    analytic = torch.cat([equations.shared.g, *(own.g for own, _ in equations.frames)])
+    numeric = numeric_jacobian(
+        lambda d: torch.tensor(problem.cost(problem.retract(state, d)), dtype=torch.float64), len(analytic), 1e-7
+    )
+    common = MODEL.shape_count + 3
+    for part in (slice(0, MODEL.shape_count), slice(common - 3, common - 2), slice(common - 2, common)):
+        assert worst_relative(analytic[part], numeric[part]) < 1e-5
+    frames = slice(len(equations.shared.g), None)
+    assert worst_relative(analytic[frames], numeric[frames]) < 1e-5
+    assert equations.cost == pytest.approx(problem.cost(state), rel=1e-12)
