@@ -8,7 +8,7 @@ import torch
 from loguru import logger
 
 from stages import files
-from stages.clip_files import CalibrationRecord, calibrated_landmarks, frame_input, has_sparse
+from stages.clip_files import CalibrationRecord, calibrated_landmarks, frame_input, has_sparse, picture_inputs
 from stages.context import StageContext
 from stages.subject import Subject
 from tracker.calibrate import (
@@ -65,11 +65,7 @@ def config_part(config: Config) -> dict[str, Any]:
 def inputs(subject: Subject, config: Config) -> list[Path]:
     """Pictures, landmarks, crop, identity and the head model's files."""
     return [
-        subject.images_dir,
-        subject.kpt_dir,
-        subject.kpt_dense_dir,
-        subject.crop_path,
-        subject.providers_path,
+        *picture_inputs(subject),
         subject.identity_record_path,
         *model_files(config),
     ]

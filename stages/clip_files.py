@@ -21,6 +21,11 @@ from tracker.samples import face_samples
 _DERIVED = "facemesh478"
 
 
+def picture_inputs(subject: Subject) -> list[Path]:
+    """What every solving stage reads of the subject's pictures: themselves, their landmarks, the crop."""
+    return [subject.images_dir, subject.kpt_dir, subject.kpt_dense_dir, subject.crop_path, subject.providers_path]
+
+
 def has_sparse(subject: Subject) -> bool:
     """Whether the 68 points come from a detector of their own."""
     return subject.load_providers().sparse != _DERIVED

@@ -16,7 +16,7 @@ import numpy as np
 from loguru import logger
 
 from stages import files
-from stages.clip_files import frame_input, has_sparse, load_clip
+from stages.clip_files import frame_input, has_sparse, load_clip, picture_inputs
 from stages.context import StageContext
 from stages.report import summarise, write_report
 from stages.subject import Subject
@@ -51,11 +51,7 @@ def config_part(config: Config) -> dict[str, Any]:
 def inputs(subject: Subject, config: Config) -> list[Path]:
     """Pictures, landmarks, crop, calibration and the head model's files."""
     return [
-        subject.images_dir,
-        subject.kpt_dir,
-        subject.kpt_dense_dir,
-        subject.crop_path,
-        subject.providers_path,
+        *picture_inputs(subject),
         subject.calibration_path,
         *model_files(config),
     ]

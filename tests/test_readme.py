@@ -60,7 +60,7 @@ def _snippets(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if _snippets(page)], ids=lambda page: page.name)
 def test_snippets_compile(page: Path) -> None:
     for snippet in _snippets(page):
-        compile(snippet, page.name, "exec")
+        assert compile(snippet, page.name, "exec").co_names
 
 
 @pytest.mark.parametrize("page", [README, ROOT / "docs/frame_file.md"], ids=lambda page: page.name)

@@ -12,7 +12,7 @@ from tracker.camera import Intrinsics
 from tracker.image import ImageLevel, sample
 from tracker.points import PointSet, point_template
 from tracker.problem import Bounds, FrameProblem
-from tracker.residuals.landmark import LandmarkTerm, no_pairs
+from tracker.residuals.landmark import LandmarkTerm
 from tracker.residuals.photometric import PhotometricTerm
 from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm, inverse_left_jacobian
 from tracker.residuals.projection import linearise_projection, pixels_by_camera, project_state
@@ -209,9 +209,3 @@ def test_non_finite_start_is_reported() -> None:
     target = _state(9)
     bad = replace(target, t=torch.tensor([0.0, 0.0, float("nan")], dtype=torch.float64))
     assert minimise(_landmark_problem(target), bad, SolverSettings()).outcome.status == "non-finite"
-
-
-def test_no_pairs_is_a_valid_term() -> None:
-    pairs, confidence = no_pairs()
-    term = replace(_landmark_problem(_state(9)).landmarks[0], pairs=pairs, pair_confidence=confidence)
-    assert term.cost(_state(9), INTRINSICS) == pytest.approx(0, abs=1e-20)

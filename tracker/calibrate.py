@@ -130,19 +130,6 @@ class Calibration:
     log_focal_std: float
 
 
-def calibrate(task: CalibrationTask) -> Calibration:
-    """Runs both parts of the calibration.
-
-    Args:
-        task: the clip.
-
-    Returns:
-        The calibrated clip.
-    """
-    geometry = solve_geometry(task)
-    return solve_appearance(task, geometry)
-
-
 def first_states(task: CalibrationTask, points_head_m: Tensor) -> tuple[FrameState, ...]:
     """Pose of every calibration frame by perspective-n-point on the rest head."""
     states = []

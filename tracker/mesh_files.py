@@ -1,7 +1,5 @@
 """Files of a tracked head: depth pictures, PLY meshes, the canonical OBJ with texture coordinates."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import trimesh
@@ -31,11 +29,6 @@ def ply_bytes(vertices_head_m: np.ndarray, triangles: np.ndarray) -> bytes:
     return bytes(trimesh.exchange.ply.export_ply(mesh))
 
 
-def write_ply(path: Path, vertices_head_m: np.ndarray, triangles: np.ndarray) -> None:
-    """Writes `ply_bytes` to a file."""
-    path.write_bytes(ply_bytes(vertices_head_m, triangles))
-
-
 def canonical_vertices(model: HeadModel, shape: torch.Tensor) -> torch.Tensor:
     """The subject's neutral head with the jaw opened by 12 degrees about x: (S,) to (V, 3) metres."""
     neutral = model.neutral(shape.dtype)
@@ -56,8 +49,3 @@ def obj_text(model: HeadModel, vertices_head_m: np.ndarray) -> str:
     pairs = np.stack([model.triangles.cpu().numpy(), model.uv_triangles.cpu().numpy()], -1) + 1
     lines += ["f " + " ".join(f"{vertex}/{texture}" for vertex, texture in corners) for corners in pairs.tolist()]
     return "\n".join(lines) + "\n"
-
-
-def write_canonical(path: Path, model: HeadModel, shape: torch.Tensor) -> None:
-    """Writes canonical.obj: the neutral head of a subject, jaw opened, with UVs."""
-    path.write_text(obj_text(model, canonical_vertices(model, shape).cpu().numpy()))

@@ -48,12 +48,6 @@ class NormalEquations:
         self.g += (rows.T @ right).to(torch.float64)
         self.cost += 0.5 * float(rho.sum())
 
-    def add_diagonal(self, index: slice, residual: Tensor, inverse_std: Tensor) -> None:
-        """Adds residuals that touch one unknown each, already whitened: d residual / d unknown = inverse_std."""
-        self.H.diagonal()[index] += inverse_std**2
-        self.g[index] += inverse_std * residual
-        self.cost += 0.5 * float((residual**2).sum())
-
     def step(self, damping: float) -> Tensor | None:
         """Minimiser of the damped model over the free unknowns; None where the matrix is not positive definite."""
         free = ~self.frozen

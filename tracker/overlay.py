@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tracker.camera import to_cv2_pixels
-from tracker.landmark_lines import DENSE_LINES, SPARSE_LINES, Line
+from tracker.landmark_lines import DENSE_LINES, Line
 
 Colour = tuple[int, int, int]
 GREEN: Colour = (60, 220, 90)
@@ -95,11 +95,6 @@ def draw_landmarks(
         draw_lines(out, fitted478_px * scale, DENSE_LINES, RED)
         draw_lines(out, fitted478_px * scale, DENSE_LINES, RED)
     return out
-
-
-def draw_sparse_lines(image: np.ndarray, points68_px: np.ndarray, colour: Colour) -> None:
-    """Draws the iBUG-68 contours in place."""
-    draw_lines(image, points68_px, SPARSE_LINES, colour)
 
 
 def footer(width: int, height: int, left: Sequence[Text], right: Sequence[Text]) -> np.ndarray:

@@ -7,7 +7,6 @@ eye-closure loss of Feng et al., DECA, SIGGRAPH 2021, section 4.2, equation 8).
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from tracker.camera import Intrinsics
@@ -68,8 +67,3 @@ class LandmarkTerm:
         ):
             rho, weight = self.kernel(residual.square().sum(1))
             equations.add(residual, rows, weight * confidence, rho * confidence)
-
-
-def no_pairs() -> tuple[Tensor, Tensor]:
-    """Empty pairs and confidences, for landmark sets without closure."""
-    return torch.zeros(0, 2, dtype=torch.long), torch.zeros(0, dtype=torch.float64)
