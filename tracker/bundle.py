@@ -20,7 +20,7 @@ from tracker.points import PointSet, PointTemplate
 from tracker.problem import Bounds
 from tracker.residuals.photometric import PhotometricTerm
 from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
-from tracker.residuals.projection import linearise_projection, pixels_by_camera, project_state
+from tracker.residuals.projection import ShapeMotion, linearise_projection, project_state
 from tracker.robust import Kernel, huber
 from tracker.state import FrameState
 
@@ -234,25 +234,25 @@ class BundleProblem:
         self, rows: FrameRows, points: PointSet, view: tuple[FrameState, Intrinsics], seen: Observation
     ) -> None:
         frame, intrinsics = view
-        projected = linearise_projection(points, frame, intrinsics)
-        count, shape_count = len(points), self.template.shape_basis.shape[2]
-        identity = torch.eye(3, dtype=torch.float64).expand(count, 3, 3)
-        basis = torch.cat([self.template.shape_basis, identity], 2)
-        pivots = torch.cat([self.template.pivot_basis, torch.zeros(3, 3, 3, dtype=torch.float64)], 2)
-        by_rest = projected.by_point @ points.shape_jacobian(frame, basis, pivots)
-        by_common = torch.cat([by_rest[..., :shape_count], pixels_by_camera(projected.pixels, intrinsics)], 2)
-        by_offset = by_rest[..., shape_count:]
+        motion = ShapeMotion(self.template.shape_basis, self.template.pivot_basis)
+        projected = linearise_projection(points, frame, intrinsics, motion)
+        size, count = len(self.scale), len(points)
+        by_frame, by_common, by_offset = (
+            projected.jacobian[..., :size],
+            projected.jacobian[..., size:],
+            projected.by_rest,
+        )
         error = projected.pixels - seen.targets_px
         everyone = torch.arange(count)
         rho, weight = self.kernel((error / seen.sigma_px).square().sum(1))
         weight = weight * seen.confidence / seen.sigma_px**2
-        rows.add(error, projected.jacobian, by_common, [(everyone, by_offset)], weight)
+        rows.add(error, by_frame, by_common, [(everyone, by_offset)], weight)
         rows.own.cost += 0.5 * float((rho * seen.confidence).sum())
         a, b = seen.pairs[:, 0], seen.pairs[:, 1]
         closure = error[a] - error[b]
         rho, weight = self.kernel((closure / seen.pair_sigma_px).square().sum(1))
         weight = weight * seen.pair_confidence / seen.pair_sigma_px**2
-        jacobian, common = projected.jacobian[a] - projected.jacobian[b], by_common[a] - by_common[b]
+        jacobian, common = by_frame[a] - by_frame[b], by_common[a] - by_common[b]
         rows.add(closure, jacobian, common, [(a, by_offset[a]), (b, -by_offset[b])], weight)
         rows.own.cost += 0.5 * float((rho * seen.pair_confidence).sum())
 
@@ -262,17 +262,8 @@ class BundleProblem:
         frame, intrinsics = view
         samples = self.samples
         assert samples is not None
-        term = seen.term(surface)
-        linear = term.linearise(frame, intrinsics)
-        basis = samples.shape_basis[seen.keep]
-        by_shape = linear.projected.by_point @ term.points.shape_jacobian(frame, basis, samples.pivot_basis)
-        # The principal point counts full pixels; the level's are smaller in number.
-        by_camera = pixels_by_camera(linear.projected.pixels, intrinsics.scaled(seen.level.scale))
-        by_camera[..., 1:] *= seen.level.scale
-        by_common = linear.gradient @ torch.cat([by_shape, by_camera], 2)
-        rho, weight = term.robust_scale(linear.residual)
-        rows.add(linear.residual, linear.jacobian, by_common, [], weight * term.inverse_variance)
-        rows.own.cost += 0.5 * float(rho.sum())
+        motion = ShapeMotion(samples.shape_basis[seen.keep], samples.pivot_basis)
+        rows.add_rows(*seen.term(surface).rows(frame, intrinsics, motion))
 
     def retract(self, state: BundleState, step: Tensor) -> BundleState:
         """The state after a step `[shared, frame 0, frame 1, ...]`."""

@@ -49,12 +49,10 @@ class FrameRows:
             residual: (M, D) unwhitened.
             by_frame: (M, D, P).
             by_common: (M, D, S + 3).
-            by_offsets: landmark ids (M,) and (M, D, 3) derivatives; two entries for a pair, none for colours.
+            by_offsets: landmark ids (M,) and (M, D, 3) derivatives; two entries for a pair.
             weight: (M,) inverse variance times robust weight.
         """
         own, shared, common = self.own, self.shared, self.shared.common
-        # Colours come in float32; a thousand rows of them summed so would leave the matrix indefinite.
-        residual, by_frame, by_common, weight = (x.double() for x in (residual, by_frame, by_common, weight))
         weighted_frame = by_frame * weight[:, None, None]
         flat_frame = weighted_frame.flatten(0, 1).T
         flat_common = (by_common * weight[:, None, None]).flatten(0, 1).T
@@ -77,6 +75,26 @@ class FrameRows:
                 first = (common + 3 * ids[:, None, None] + torch.arange(3)[None, :, None]).expand_as(block)
                 second = (common + 3 * other_ids[:, None, None] + torch.arange(3)[None, None, :]).expand_as(block)
                 shared.H.index_put_((first.reshape(-1), second.reshape(-1)), block.reshape(-1), accumulate=True)
+
+    def add_rows(self, rows: Tensor, gradient: Tensor, cost: float) -> None:
+        """Adds whitened rows without offsets.
+
+        Args:
+            rows: (K, P + S + 3) by the frame's and the shared unknowns before the offsets.
+            gradient: (P + S + 3,).
+            cost: of the rows.
+        """
+        own, shared, common = self.own, self.shared, self.shared.common
+        size = len(own.g)
+        # Colours come in float32; a thousand rows of them summed so would leave the matrix indefinite.
+        rows = rows.double()
+        H = rows.T @ rows
+        own.H += H[:size, :size]
+        own.g += gradient[:size]
+        own.cost += cost
+        self.coupling[:, :common] += H[:size, size:]
+        shared.H[:common, :common] += H[size:, size:]
+        shared.g[:common] += gradient[size:]
 
 
 @dataclass(eq=False)

@@ -23,8 +23,7 @@ class PointSet:
         rest: (N, 3) metres, head space, without expression.
         expression_basis: (N, 3, E).
         eyelid_basis: (N, 3, 2).
-        jaw_weight: (N,) skinning weight of the jaw.
-        eye_weights: (N, 2) skinning weights of the left and right eyeball.
+        weights: (N, 3) skinning weights of the jaw, the left and the right eyeball.
         pivots: (3, 3) jaw, left eye, right eye joint, without expression.
         pivot_expression: (3, 3, E) derivative of the joints by the expression (FLAME regresses joints from it too).
         correctives: (N, 3, 27) pose correctives of those joints, or None.
@@ -33,8 +32,7 @@ class PointSet:
     rest: Tensor
     expression_basis: Tensor
     eyelid_basis: Tensor
-    jaw_weight: Tensor
-    eye_weights: Tensor
+    weights: Tensor
     pivots: Tensor
     pivot_expression: Tensor
     correctives: Tensor | None
@@ -48,8 +46,7 @@ class PointSet:
             self.rest[keep],
             self.expression_basis[keep],
             self.eyelid_basis[keep],
-            self.jaw_weight[keep],
-            self.eye_weights[keep],
+            self.weights[keep],
             self.pivots,
             self.pivot_expression,
             None if self.correctives is None else self.correctives[keep],
@@ -77,13 +74,13 @@ class PointSet:
         jacobian = self.rest.new_empty(count, 3, 9 + expression_count)
         jaw, eyes = skin.rotations[0], skin.rotations[1:]
         arm = (skin.unposed - skin.pivots[0]) @ jaw.T
-        jacobian[:, :, 0:3] = -self.jaw_weight[:, None, None] * skew(arm)
+        jacobian[:, :, 0:3] = -self.weights[:, 0, None, None] * skew(arm)
         axes = eye_axes(state.eyes).to(self.rest)
         for side in range(2):
             arm = (skin.unposed - skin.pivots[1 + side]) @ eyes[side].T
             moved = torch.linalg.cross(axes[side][None], arm[:, None], dim=-1)
             columns = slice(3 + 2 * side, 5 + 2 * side)
-            jacobian[:, :, columns] = (self.eye_weights[:, side, None, None] * moved).transpose(1, 2)
+            jacobian[:, :, columns] = (self.weights[:, 1 + side, None, None] * moved).transpose(1, 2)
         if self.correctives is not None:
             parts = [_rotation_derivative(jaw), _axis_derivative(axes[0], eyes[0]), _axis_derivative(axes[1], eyes[1])]
             jacobian[:, :, 0:7] += skin.transform @ (self.correctives @ torch.block_diag(*parts))
@@ -104,13 +101,14 @@ class PointSet:
         """
         return self._through_skin(self._skin(state), shape_basis, pivot_basis)
 
+    def transforms(self, state: FrameState) -> Tensor:
+        """Derivative (N, 3, 3) of each head-space position by the point's own rest position."""
+        return self._skin(state).transform
+
     def _through_skin(self, skin: "_Skin", basis: Tensor, pivot_basis: Tensor) -> Tensor:
         """A basis at rest, with the joints' own motion, carried through the skinning: (N, 3, K)."""
         pivots = torch.einsum("jab,jbk->jak", skin.deltas, pivot_basis)
-        return skin.transform @ basis - torch.einsum("nj,jak->nak", self._weights(), pivots)
-
-    def _weights(self) -> Tensor:
-        return torch.cat([self.jaw_weight[:, None], self.eye_weights], 1)
+        return skin.transform @ basis - torch.einsum("nj,jak->nak", self.weights, pivots)
 
     def _skin(self, state: FrameState) -> "_Skin":
         like = self.rest
@@ -122,10 +120,11 @@ class PointSet:
         pivots = self.pivots + self.pivot_expression @ expression
         if self.correctives is not None:
             unposed = unposed + self.correctives @ deltas.reshape(27)
-        weights = self._weights()
         turned = torch.einsum("jab,njb->nja", deltas, unposed[:, None] - pivots[None])
-        positions = unposed + torch.einsum("nj,nja->na", weights, turned) + self.eyelid_basis @ state.eyelids.to(like)
-        transform = identity + torch.einsum("nj,jab->nab", weights, deltas)
+        positions = (
+            unposed + torch.einsum("nj,nja->na", self.weights, turned) + self.eyelid_basis @ state.eyelids.to(like)
+        )
+        transform = identity + torch.einsum("nj,jab->nab", self.weights, deltas)
         return _Skin(positions, unposed, transform, rotations, deltas, pivots)
 
 
@@ -206,8 +205,7 @@ def point_template(model: HeadModel, faces: Tensor, bary: Tensor, dtype: torch.d
         rest=at(model.template),
         expression_basis=at(model.expression_basis),
         eyelid_basis=at(model.eyelid_basis),
-        jaw_weight=weights[:, JAW].contiguous(),
-        eye_weights=weights[:, LEFT_EYE:].contiguous(),
+        weights=weights[:, JAW:].contiguous(),
         pivots=joints(model.template),
         pivot_expression=joints(model.expression_basis),
         # Columns of the neck are left out: the tracker does not turn the neck.

@@ -10,6 +10,8 @@ Murray, Li and Sastry, A Mathematical Introduction to Robotic Manipulation, 1994
 import torch
 from torch import Tensor
 
+from tracker.kernels import rotations as kernels
+
 # Below this angle (radians) the closed forms lose digits and their Taylor series are exact to float64.
 _SMALL_ANGLE = 1e-4
 
@@ -37,6 +39,8 @@ def exp_so3(w: Tensor) -> Tensor:
     Returns:
         (..., 3, 3). Finite and differentiable at w = 0.
     """
+    if _compiled(w):
+        return torch.from_numpy(kernels.exp_so3(w.reshape(-1, 3).numpy())).reshape(*w.shape, 3)
     angle_sq = (w * w).sum(-1)[..., None, None]
     small = angle_sq < _SMALL_ANGLE**2
     safe = torch.where(small, torch.ones_like(angle_sq), angle_sq)
@@ -57,6 +61,8 @@ def log_so3(R: Tensor) -> Tensor:
     Returns:
         (..., 3) radians, norm at most pi.
     """
+    if _compiled(R):
+        return torch.from_numpy(kernels.log_so3(R.reshape(-1, 3, 3).numpy())).reshape(R.shape[:-1])
     m = R
     trace = m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2]
     # Four candidate quaternions (w, x, y, z), each scaled by twice its own largest component; take the best one.
@@ -106,6 +112,11 @@ def log_so3(R: Tensor) -> Tensor:
         small, 2 / q[..., :1].clamp_min(0.5), 2 * half / torch.where(small, torch.ones_like(norm), norm)
     )
     return q[..., 1:] * scale
+
+
+def _compiled(x: Tensor) -> bool:
+    """Whether the solver's kernels take it: float64 on the CPU, no derivative asked for."""
+    return x.dtype == torch.float64 and x.device.type == "cpu" and not x.requires_grad
 
 
 def matrix_to_6d(R: Tensor) -> Tensor:

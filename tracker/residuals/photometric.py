@@ -6,14 +6,16 @@ image gradient x projection x skinning x blendshapes, plus the change of shading
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tracker.camera import Intrinsics
 from tracker.image import ImageLevel, sample
+from tracker.kernels import contrast as kernels
 from tracker.normal_equations import NormalEquations
 from tracker.points import PointSet
-from tracker.residuals.projection import ProjectedPoints, linearise_projection, project_state
+from tracker.residuals.projection import ProjectedPoints, ShapeMotion, linearise_projection, project_state
 from tracker.robust import Kernel, geman_mcclure
 from tracker.shading import sh_basis, sh_basis_gradient
 from tracker.state import FrameState
@@ -25,15 +27,11 @@ class LinearColours:
 
     Attributes:
         residual: (N, 3) picture minus model.
-        jacobian: (N, 3, P) by the frame's unknowns.
-        gradient: (N, 3, 2) of the picture, per pixel of the level.
-        projected: the samples' pixels and derivatives.
+        jacobian: (N, 3, P) by the frame's unknowns; (N, 3, P + S + 3) where a `ShapeMotion` was given.
     """
 
     residual: Tensor
     jacobian: Tensor
-    gradient: Tensor
-    projected: ProjectedPoints
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +72,17 @@ class PhotometricTerm:
 
     def cost(self, state: FrameState, intrinsics: Intrinsics) -> float:
         """Half the robust, confidence-weighted sum of squares."""
-        squared = (self.residual(state, intrinsics) / self.sigma).square().mean(1)
-        return 0.5 * float((self.kernel(squared)[0] * self.confidence).sum())
+        if not self._compiled:
+            squared = (self.residual(state, intrinsics) / self.sigma).square().mean(1)
+            return 0.5 * float((self.kernel(squared)[0] * self.confidence).sum())
+        pixels = project_state(self.points, state, intrinsics.scaled(self.level.scale))
+        return kernels.cost(
+            self.level.pixels.numpy(), pixels.numpy(), self.albedo.numpy(), self.confidence.numpy(), self.sigma
+        )
 
-    def linearise(self, state: FrameState, intrinsics: Intrinsics) -> "LinearColours":
+    def linearise(self, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None = None) -> "LinearColours":
         """Residual and Jacobian, unwhitened."""
-        projected = linearise_projection(self.points, state, intrinsics.scaled(self.level.scale))
+        projected = self._projected(state, intrinsics, shape)
         colours, gradient = sample(self.level.pixels, projected.pixels)
         jacobian = gradient @ projected.jacobian
         if self.light is not None:
@@ -89,7 +92,48 @@ class PhotometricTerm:
             # d(R n) = w x (R n), so the shading changes by w . (R n x dshade/dn).
             turned = torch.linalg.cross(normals_cam[:, None].expand_as(by_normal), by_normal, dim=-1)
             jacobian[:, :, 0:3] -= turned
-        return LinearColours(colours - self.shaded(state), jacobian, gradient, projected)
+        return LinearColours(colours - self.shaded(state), jacobian)
+
+    def rows(
+        self, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None = None
+    ) -> tuple[Tensor, Tensor, float]:
+        """The term's share of the normal equations, as rows whose product with themselves is its matrix.
+
+        Returns:
+            rows (K, C), gradient (C,) float64 and cost. C = P, or P + S + 3 where a `ShapeMotion` was given.
+        """
+        if not self._compiled:
+            linear = self.linearise(state, intrinsics, shape)
+            rho, weight = self.robust_scale(linear.residual)
+            root = (weight * self.inverse_variance).sqrt()[:, None]
+            rows = (linear.jacobian * root[..., None]).flatten(0, 1)
+            gradient = rows.double().T @ (linear.residual * root).reshape(-1).double()
+            return rows, gradient, 0.5 * float(rho.sum())
+        projected = self._projected(state, intrinsics, shape)
+        jacobian = projected.jacobian.numpy()
+        gradient = np.zeros(jacobian.shape[2])
+        cost = kernels.rows(
+            self.level.pixels.numpy(),
+            projected.pixels.numpy(),
+            jacobian,
+            self.albedo.numpy(),
+            self.confidence.numpy(),
+            self.sigma,
+            gradient,
+        )
+        return projected.jacobian.flatten(0, 1), torch.from_numpy(gradient), cost
+
+    def _projected(self, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None) -> ProjectedPoints:
+        projected = linearise_projection(self.points, state, intrinsics.scaled(self.level.scale), shape)
+        if shape is not None:
+            # The principal point counts full pixels; the level's are smaller in number.
+            projected.jacobian[..., -2:] *= self.level.scale
+        return projected
+
+    @property
+    def _compiled(self) -> bool:
+        """Whether the kernel says the same: contrast (no light) with its robust kernel, on the CPU."""
+        return self.light is None and self.kernel is geman_mcclure and self.albedo.device.type == "cpu"
 
     def robust_scale(self, residual: Tensor) -> tuple[Tensor, Tensor]:
         """Robust cost and weight (N,) of unwhitened residuals (N, 3), confidence included."""
@@ -98,9 +142,10 @@ class PhotometricTerm:
 
     def add_to(self, equations: NormalEquations, state: FrameState, intrinsics: Intrinsics) -> None:
         """Linearises the residual and adds it; a sample's weight is that of the mean over its channels."""
-        linear = self.linearise(state, intrinsics)
-        rho, weight = self.robust_scale(linear.residual)
-        equations.add(linear.residual, linear.jacobian, weight * self.inverse_variance, rho)
+        rows, gradient, cost = self.rows(state, intrinsics)
+        equations.H += (rows.T @ rows).to(torch.float64)
+        equations.g += gradient
+        equations.cost += cost
 
     @property
     def inverse_variance(self) -> float:

@@ -1,14 +1,33 @@
-"""Projected surface points with their derivative by the frame's unknowns: the part that landmarks and colours share."""
+"""Projected surface points with their derivatives: the part that landmarks and colours share.
+
+On the CPU the compiled kernels of `tracker.kernels` do the work; the functions that end in `_torch` say the same in
+torch, run on any device, and are what the kernels are tested against.
+"""
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tracker.camera import Intrinsics, project, projection_jacobian
+from tracker.kernels import points as kernels
 from tracker.points import PointSet
 from tracker.rotations import skew
 from tracker.state import FrameState
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeMotion:
+    """How points move with the identity.
+
+    Attributes:
+        basis: (N, 3, S) motion of the points at rest.
+        pivots: (3, 3, S) motion of the joints they turn about.
+    """
+
+    basis: Tensor
+    pivots: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,39 +36,64 @@ class ProjectedPoints:
 
     Attributes:
         pixels: (N, 2) continuous pixels.
-        points_cam_m: (N, 3) metres, camera frame.
-        by_point: (N, 2, 3) derivative of the pixel by the head-space point.
-        jacobian: (N, 2, P) derivative of the pixel by the frame's step.
+        jacobian: (N, 2, P) derivative of the pixel by the frame's step; where a `ShapeMotion` was given
+            (N, 2, P + S + 3), then also by identity, log focal length and principal point.
+        by_rest: (N, 2, 3) derivative of the pixel by the point's own rest position.
     """
 
     pixels: Tensor
-    points_cam_m: Tensor
-    by_point: Tensor
     jacobian: Tensor
+    by_rest: Tensor
 
 
 def project_state(points: PointSet, state: FrameState, intrinsics: Intrinsics) -> Tensor:
     """Pixels (N, 2) of surface points in a state."""
+    if points.rest.device.type != "cpu":
+        return project_state_torch(points, state, intrinsics)
+    pixels = np.empty((len(points), 2), points.rest.numpy().dtype)
+    kernels.project(_surface(points, None), _pose(points, state, intrinsics, None), pixels)
+    return torch.from_numpy(pixels)
+
+
+def linearise_projection(
+    points: PointSet, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None = None
+) -> ProjectedPoints:
+    """Pixels of surface points and their Jacobian in `Layout` order, then the shared unknowns where asked for."""
+    if points.rest.device.type != "cpu":
+        return linearise_projection_torch(points, state, intrinsics, shape)
+    dtype, count = points.rest.numpy().dtype, len(points)
+    columns = 15 + points.expression_basis.shape[2] + (0 if shape is None else shape.basis.shape[2] + 3)
+    pixels = np.empty((count, 2), dtype)
+    jacobian, by_rest = np.empty((count, 2, columns), dtype), np.empty((count, 2, 3), dtype)
+    pose = _pose(points, state, intrinsics, shape)
+    kernels.linearise(_surface(points, shape), pose, pixels, jacobian, by_rest)
+    return ProjectedPoints(torch.from_numpy(pixels), torch.from_numpy(jacobian), torch.from_numpy(by_rest))
+
+
+def project_state_torch(points: PointSet, state: FrameState, intrinsics: Intrinsics) -> Tensor:
+    """`project_state` on any device."""
     like = points.rest
     cam = points.positions(state) @ state.R.to(like).T + state.t.to(like)
     return project(cam, intrinsics.focal_px, intrinsics.cx_px, intrinsics.cy_px)
 
 
-def linearise_projection(points: PointSet, state: FrameState, intrinsics: Intrinsics) -> ProjectedPoints:
-    """Pixels of surface points and their Jacobian in `Layout` order."""
+def linearise_projection_torch(
+    points: PointSet, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None = None
+) -> ProjectedPoints:
+    """`linearise_projection` on any device."""
     like = points.rest
     R = state.R.to(like)
     head, inner = points.linearise(state)
     turned = head @ R.T
     cam = turned + state.t.to(like)
     by_cam = projection_jacobian(cam, intrinsics.focal_px)
-    by_point = by_cam @ R
-    jacobian = like.new_empty(len(points), 2, 6 + inner.shape[2])
-    jacobian[:, :, 0:3] = -by_cam @ skew(turned)
-    jacobian[:, :, 3:6] = by_cam
-    jacobian[:, :, 6:] = by_point @ inner
+    by_head = by_cam @ R
     pixels = project(cam, intrinsics.focal_px, intrinsics.cx_px, intrinsics.cy_px)
-    return ProjectedPoints(pixels, cam, by_point, jacobian)
+    parts = [-by_cam @ skew(turned), by_cam, by_head @ inner]
+    if shape is not None:
+        parts.append(by_head @ points.shape_jacobian(state, shape.basis, shape.pivots))
+        parts.append(pixels_by_camera(pixels, intrinsics))
+    return ProjectedPoints(pixels, torch.cat(parts, 2), by_head @ points.transforms(state))
 
 
 def pixels_by_camera(pixels: Tensor, intrinsics: Intrinsics) -> Tensor:
@@ -57,3 +101,23 @@ def pixels_by_camera(pixels: Tensor, intrinsics: Intrinsics) -> Tensor:
     centre = torch.tensor([intrinsics.cx_px, intrinsics.cy_px], dtype=pixels.dtype, device=pixels.device)
     identity = torch.eye(2, dtype=pixels.dtype, device=pixels.device).expand(len(pixels), 2, 2)
     return torch.cat([(pixels - centre)[..., None], identity], -1)
+
+
+def _surface(points: PointSet, shape: ShapeMotion | None) -> kernels.Surface:
+    rest = points.rest.numpy()
+    correctives = np.empty((0, 3, 27), rest.dtype) if points.correctives is None else points.correctives.numpy()
+    basis = np.empty((0, 3, 0), rest.dtype) if shape is None else shape.basis.numpy()
+    parts = (points.expression_basis, points.eyelid_basis, points.weights)
+    return (rest, *(part.numpy() for part in parts), correctives, basis)
+
+
+def _pose(points: PointSet, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None) -> kernels.Pose:
+    pivots = points.pivots.numpy()
+    by_shape = np.empty((3, 3, 0), pivots.dtype) if shape is None else shape.pivots.numpy()
+    parts = (state.R, state.t, state.jaw, state.eyes, state.eyelids, state.expression)
+    camera = np.array([intrinsics.focal_px, intrinsics.cx_px, intrinsics.cy_px])
+    return kernels.posed(
+        *(np.ascontiguousarray(part.numpy()) for part in parts),
+        (pivots, points.pivot_expression.numpy(), by_shape),
+        camera,
+    )
