@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from stages import files
-from stages.demo import build_scene, estimates_of, main, score, table, truth_path
+from stages.demo import build_scene, main
+from stages.demo_score import estimates_of, score, table, truth_path
 from tracker.camera import Intrinsics
 from tracker.demo.motion import FRONTAL, directional_light, make_motion
 from tracker.demo.portrait import Portrait, unwrap

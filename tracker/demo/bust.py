@@ -10,7 +10,7 @@ from tracker.head.model import HeadModel
 
 _SECTORS = 96
 _TEXTURE_SIZE = 512
-_CLOTH = np.array([0.20, 0.27, 0.36], np.float32)
+CLOTH = np.array([0.20, 0.27, 0.36], np.float32)
 # Rings from the collar's inside over its rim to the waist: height below the collar's top (m), half breadth and half
 # depth beyond the neck's (m, collar) or absolute (m, body), shift backwards (m).
 _COLLAR = ((0.035, 0.001), (0.004, 0.003), (0.0, 0.006), (0.003, 0.0095), (0.014, 0.011), (0.026, 0.011))
@@ -47,13 +47,14 @@ class Bust:
     collar_top_m: float
 
 
-def make_bust(model: HeadModel, vertices_head_m: np.ndarray, seed: int) -> Bust:
+def make_bust(model: HeadModel, vertices_head_m: np.ndarray, seed: int, cloth: np.ndarray = CLOTH) -> Bust:
     """Builds the bust around a head's neck.
 
     Args:
         model: tells the chin.
         vertices_head_m: (V, 3) of the subject at rest.
         seed: of the knit's texture.
+        cloth: (3,) its colour.
     """
     top, centre, half = _neck(model, vertices_head_m)
     angle = np.linspace(0, 2 * np.pi, _SECTORS + 1)
@@ -68,7 +69,7 @@ def make_bust(model: HeadModel, vertices_head_m: np.ndarray, seed: int) -> Bust:
     length = np.cumsum([0, *[np.linalg.norm(b[0] - a[0]) for a, b in pairwise(rings)]])
     v = 1 - np.repeat(length / length[-1], columns)
     uv = np.stack([np.tile(angle / (2 * np.pi), len(rings)), v], 1).astype(np.float32)
-    return Bust(vertices, quads.reshape(-1, 3), uv, _knit(seed), top)
+    return Bust(vertices, quads.reshape(-1, 3), uv, _knit(seed, cloth), top)
 
 
 def _neck(model: HeadModel, vertices: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -89,7 +90,7 @@ def _ring(y: float, centre: np.ndarray, half: np.ndarray, power: float, angle: n
     return np.stack([x, np.full_like(x, y), z], 1)
 
 
-def _knit(seed: int) -> np.ndarray:
+def _knit(seed: int, cloth: np.ndarray) -> np.ndarray:
     """Ribbed knit with slow changes of brightness."""
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal((_TEXTURE_SIZE, _TEXTURE_SIZE))
@@ -97,4 +98,4 @@ def _knit(seed: int) -> np.ndarray:
     slow = ndimage.gaussian_filter(noise, 24, mode="wrap")
     fine = ndimage.gaussian_filter(noise, 0.8, mode="wrap")
     level = 1 + 0.09 * ribs[None] + 0.10 * slow / slow.std() + 0.06 * fine / fine.std()
-    return (_CLOTH * level[..., None]).clip(0, 1).astype(np.float32)
+    return (cloth * level[..., None]).clip(0, 1).astype(np.float32)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation, RotationSpline
 from torch import Tensor
 
 from tracker.demo.spec import DemoSpec
@@ -22,12 +24,15 @@ _BLINK = (0.3, 0.85, 1.0, 0.9, 0.55, 0.2)
 _JAW_OPEN_RADIANS = math.radians(8.5)
 # Newton's method on the size: it is nearly linear in the coefficients, the second step is exact to micrometres.
 _SIZE_STEPS = 4
-# Share of the head's rotation that the shoulders follow.
-BODY_SHARE = 0.2
 # How far the upper lid comes down when the eye looks down by a radian, in closures.
 _LID_FOLLOWS = 1.1
 # Lambertian transfer of the bands inside SH_CONSTANTS (band 0 is kept without it).
 _TRANSFER = np.array([1.0] + [2 * math.pi / 3] * 3 + [math.pi / 4] * 5)
+
+# Frames to either side that a spline between two frames is laid through.
+_SPLINE_REACH = 3
+# Who leaves the picture is gone when this much of the shoulders' half breadth is beyond the edge.
+_GONE_M = 0.24
 
 # Named expression units and how strongly each takes part: (speech, slow mood).
 _SPEECH_UNITS = {
@@ -99,6 +104,45 @@ class Motion:
         """(9, 3) light in head space, as a `.frame` file holds it."""
         return rotate_sh(self.light[frame], self.R[frame].T)
 
+    def at(self, frames: np.ndarray) -> "Motion":
+        """The parameters at (M,) instants between frames, counted in frames and held to the clip.
+
+        Poses run along splines, all else changes evenly from frame to frame.
+        """
+        count = len(self.R)
+        frames = np.clip(frames, 0, count - 1)
+        low = max(int(frames.min()) - _SPLINE_REACH, 0)
+        near = np.arange(low, min(int(np.ceil(frames.max())) + _SPLINE_REACH + 1, count))
+        if len(near) < 2:
+            return self
+        first = np.clip(np.floor(frames).astype(int), 0, count - 2)
+        share = torch.from_numpy(frames - first)
+
+        def turned(R: Tensor) -> Tensor:
+            spline = RotationSpline(near, Rotation.from_matrix(R[near].numpy()))
+            return torch.from_numpy(spline(frames).as_matrix())
+
+        def moved(x: Tensor) -> Tensor:
+            return torch.from_numpy(CubicSpline(near, x[near].numpy())(frames))
+
+        def evenly(x: Tensor) -> Tensor:
+            weight = share.reshape(-1, *[1] * (x.ndim - 1))
+            return (1 - weight) * x[first] + weight * x[first + 1]
+
+        return Motion(
+            R=turned(self.R),
+            t=moved(self.t),
+            body_R=turned(self.body_R),
+            body_t=moved(self.body_t),
+            shape=self.shape,
+            expression=evenly(self.expression),
+            jaw=turned(self.jaw),
+            eyes=evenly(self.eyes),
+            eyelids=evenly(self.eyelids),
+            light=evenly(self.light),
+            key_direction=evenly(self.key_direction),
+        )
+
 
 def make_motion(spec: DemoSpec, model: HeadModel) -> Motion:
     """The whole clip's parameters.
@@ -118,8 +162,9 @@ def make_motion(spec: DemoSpec, model: HeadModel) -> Motion:
     pivot = model.joints(torch.from_numpy(shape).float())[ROOT].double()
     centre = FRONTAL @ pivot + torch.from_numpy(_travel(spec, seconds, rng) * onset[:, None])
     centre = centre + torch.tensor([0, _centring(model), spec.distance_m])
+    centre = centre + torch.from_numpy(_absence(spec, seconds))
     R = FRONTAL @ _turn(angles)
-    body_R = FRONTAL @ _turn(angles * BODY_SHARE)
+    body_R = FRONTAL @ _turn(angles * spec.body_share)
     eyes, lids_follow = _gaze(spec, seconds, angles, rng)
     lids = np.clip(_blinks(spec, rng)[:, None] + lids_follow, 0, 1)
     expression, jaw = _expression(spec, model, seconds, rng)
@@ -170,13 +215,14 @@ def smooth_noise(rng: np.random.Generator, count: int, fps: float, period_s: flo
 def _head_angles(spec: DemoSpec, seconds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(N, 3) yaw, pitch, roll in radians; a slow swing that reaches the amplitudes, and small movements on it."""
     columns: list[np.ndarray] = []
-    for amplitude, period in ((spec.yaw_degrees, 3.3), (spec.pitch_degrees, 2.3), (spec.roll_degrees, 2.9)):
+    for amplitude, usual in ((spec.yaw_degrees, 3.3), (spec.pitch_degrees, 2.3), (spec.roll_degrees, 2.9)):
+        period = usual / spec.pace
         swing = (
             np.sin(2 * np.pi * seconds / period)
             if not columns
             else np.sin(2 * np.pi * (seconds / period + rng.random()))
         )
-        small = smooth_noise(rng, len(seconds), spec.fps, 0.7)
+        small = smooth_noise(rng, len(seconds), spec.fps, 0.7 / spec.pace)
         columns.append(math.radians(amplitude) * np.clip(0.94 * swing + 0.06 * small, -1, 1))
     return np.stack(columns, 1)
 
@@ -191,8 +237,27 @@ def _turn(angles: np.ndarray) -> Tensor:
 
 
 def _travel(spec: DemoSpec, seconds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    signals = [smooth_noise(rng, len(seconds), spec.fps, 1.6) for _ in range(3)]
+    signals = [smooth_noise(rng, len(seconds), spec.fps, 1.6 / spec.pace) for _ in range(3)]
     return spec.travel_m * np.stack(signals, 1).clip(-2, 2) * [1.0, 0.6, 1.2]
+
+
+def _absence(spec: DemoSpec, seconds: np.ndarray) -> np.ndarray:
+    """(N, 3) shift of who leaves the picture to the right and comes back, camera axes, metres."""
+    shift = np.zeros((len(seconds), 3))
+    if spec.absence is not None:
+        away = spec.absence
+        out = (seconds - away.start_seconds) / away.slide_seconds
+        back = (seconds - away.start_seconds - away.slide_seconds - away.seconds) / away.slide_seconds
+        share = _eased(out) - _eased(back)
+        width = spec.size[1]
+        shift[:, 0] = share * (width / 2 / spec.focal_px * spec.distance_m + _GONE_M)
+    return shift
+
+
+def _eased(x: np.ndarray) -> np.ndarray:
+    """From 0 to 1 while x does, at rest at both ends."""
+    clipped = np.clip(x, 0, 1)
+    return clipped * clipped * (3 - 2 * clipped)
 
 
 def _centring(model: HeadModel) -> float:
@@ -276,8 +341,8 @@ def directional_light(direction: np.ndarray, strength: np.ndarray | float) -> Te
 def _light(spec: DemoSpec, seconds: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
     """Light of every frame (N, 9, 3) in camera axes, and the direction of the key light (N, 3)."""
     lamp = spec.light
-    sweep = np.sin(2 * np.pi * (seconds / 5.0 + rng.random()))
-    strength = lamp.key * (1 + lamp.flicker * smooth_noise(rng, len(seconds), spec.fps, 2.0))
+    sweep = np.sin(2 * np.pi * (seconds / lamp.sweep_seconds + rng.random()))
+    strength = lamp.key * (1 + lamp.flicker * smooth_noise(rng, len(seconds), spec.fps, lamp.flicker_seconds))
     warm, cool = torch.tensor([[1.04, 1.0, 0.94]]).double(), torch.tensor([[0.93, 0.99, 1.07]]).double()
     frames, directions = [], []
     for offset, power in zip(sweep, strength, strict=True):

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse.csgraph import connected_components
 
+from tracker.demo.look import Look, marked
 from tracker.demo.portrait import Unwrapped
 from tracker.head.model import LEFT_EYE, RIGHT_EYE, HeadModel, embed
 from tracker.render_kernels import mesh_normals
@@ -36,14 +37,17 @@ class Landmarks:
     chin: np.ndarray
 
 
-def paint_head(model: HeadModel, texels: Texels, photograph: Unwrapped, seed: int) -> np.ndarray:
+def paint_head(
+    model: HeadModel, texels: Texels, photograph: Unwrapped, seed: int, look: Look | None = None
+) -> np.ndarray:
     """The whole texture of a head.
 
     Args:
         model: the head.
         texels: of its texture.
-        photograph: what the portrait shows.
+        photograph: what the portrait shows, with the look's hair.
         seed: of the noise.
+        look: changes skin and eyes; None keeps the portrait's.
 
     Returns:
         (size, size, 3) float32 sRGB in [0, 1], row 0 is v = 1.
@@ -54,13 +58,15 @@ def paint_head(model: HeadModel, texels: Texels, photograph: Unwrapped, seed: in
     weight = photograph.weight[:, None]
     colour = weight * photograph.albedo + (1 - weight) * skin
     colour = colour * _grain(texels, rng)[:, None]
+    if look is not None:
+        colour = marked(model, texels, colour, photograph.hair, look, np.random.default_rng((seed, 59)))
     hair = _hair_weight(model, points, rng) * (1 - _region(model, texels, _EAR_REGIONS))
     colour = _mix(colour, _hair(points, photograph.hair, rng), hair[:, None])
     mouth = _region(model, texels, MOUTH_REGIONS)[:, None]
     colour = _mix(colour, _MOUTH * (1 + 0.1 * rng.standard_normal((len(points), 1)).clip(-2, 2)), mouth)
     teeth = _tooth_vertices(model)
     colour = _mix(colour, _teeth(points), (_share(texels, teeth) * _outside(model, texels, points, teeth))[:, None])
-    _paint_eyes(model, texels, points, colour, rng)
+    _paint_eyes(model, texels, points, colour, _IRIS if look is None else look.iris, rng)
     return np.clip(texels.picture(colour.astype(np.float32)), 0, 1)
 
 
@@ -193,7 +199,12 @@ def _grain(texels: Texels, rng: np.random.Generator) -> np.ndarray:
 
 
 def _paint_eyes(
-    model: HeadModel, texels: Texels, points: np.ndarray, colour: np.ndarray, rng: np.random.Generator
+    model: HeadModel,
+    texels: Texels,
+    points: np.ndarray,
+    colour: np.ndarray,
+    iris: np.ndarray,
+    rng: np.random.Generator,
 ) -> None:
     """Paints sclera, iris and pupil by the angle from the gaze axis, in place."""
     joints = model.joints(model.neutral().shape).numpy()
@@ -210,14 +221,14 @@ def _paint_eyes(
         off_axis = np.linalg.norm(arm - ahead[:, None] * forward, axis=1)
         off_axis = np.where(ahead > 0, off_axis, 1.0)
         around = np.arctan2(arm[:, 1], arm[:, 0])
-        colour[on_eye] = _eye_colour(off_axis, around, rng)
+        colour[on_eye] = _eye_colour(off_axis, around, iris, rng)
 
 
-def _eye_colour(off_axis_m: np.ndarray, around: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _eye_colour(off_axis_m: np.ndarray, around: np.ndarray, middle: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(P, 3) by the distance from the gaze axis and the angle around it."""
     fibres = _polar_noise(around, off_axis_m.clip(0, IRIS_RADIUS_M), (90, 3), rng)[:, None]
     radial = (off_axis_m / IRIS_RADIUS_M)[:, None]
-    iris = _IRIS * (1.15 - 0.35 * radial + 0.16 * fibres)
+    iris = middle * (1.15 - 0.35 * radial + 0.16 * fibres)
     iris = _mix(iris, _IRIS_RIM, _smoothstep((radial - 0.78) / 0.2))
     iris = _mix(iris, _PUPIL, _smoothstep((PUPIL_RADIUS_M - off_axis_m) / 0.0004 + 0.5)[:, None])
     veins = _polar_noise(around, off_axis_m.clip(0, 0.012), (60, 8), rng)[:, None]

@@ -1,6 +1,6 @@
 """The record of a demo clip's true parameters, and the measures of a track against it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -32,6 +32,8 @@ class Truth:
         eyes: (N, 2, 3, 3).
         eyelids: (N, 2).
         sh: (N, 9, 3) light in head space.
+        hidden: (N,) share of the face's pixels that something else hides; empty where nothing can.
+        spec: the clip's `DemoSpec` as JSON, from which `tracker.demo.scene` makes the masks again; empty in old files.
     """
 
     model_name: str
@@ -47,6 +49,8 @@ class Truth:
     eyes: np.ndarray
     eyelids: np.ndarray
     sh: np.ndarray
+    hidden: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    spec: str = ""
 
     def __len__(self) -> int:
         return len(self.R)
@@ -70,6 +74,17 @@ class Truth:
         centre = [self.K[0, 2], self.K[1, 2]]
         pixels[model.landmarks478.indices.numpy()] = self.K[0, 0] * camera[:, :2] / camera[:, 2:] + centre
         return pixels
+
+    def inside(self, model: HeadModel) -> np.ndarray:
+        """(N,) share of the face's vertices that fall into the picture, whatever hides them."""
+        face = model.regions["face"] if "face" in model.regions else torch.arange(model.vertex_count)
+        shares = []
+        for frame in range(len(self)):
+            vertices = model.vertices(self.head_params(frame))[face].numpy()
+            camera = vertices @ self.R[frame].T + self.t[frame]
+            pixels = camera[:, :2] / camera[:, 2:] * self.K[0, 0] + self.K[:2, 2]
+            shares.append(((pixels >= 0) & (pixels < self.size[::-1])).all(1).mean())
+        return np.array(shares)
 
     def save(self, path: Path) -> None:
         """Writes the npz."""
@@ -95,6 +110,7 @@ def truth_of(spec: DemoSpec, motion: Motion, model_name: str, model_digest: str)
         eyes=torch.stack([p.eyes for p in params]).numpy(),
         eyelids=torch.stack([p.eyelids for p in params]).numpy(),
         sh=torch.stack([motion.light_head(frame) for frame in range(count)]).numpy().astype(np.float32),
+        spec=spec.to_json(),
     )
 
 
@@ -106,7 +122,9 @@ def load_truth(path: Path) -> Truth:
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            data = {field.name: archive[field.name] for field in fields(Truth)}
+            # Clips made before a field with a default was thought of lack it.
+            needed = [f.name for f in fields(Truth) if f.name in archive or f.default_factory is f.default is MISSING]
+            data = {name: archive[name] for name in needed}
     except FileNotFoundError as error:
         raise InputError(f"{path}: no truth; make the clip with `python -m stages.demo make`") from error
     except (KeyError, ValueError, OSError, BadZipFile) as error:
@@ -115,5 +133,6 @@ def load_truth(path: Path) -> Truth:
         "model_name": str(data["model_name"]),
         "model_digest": str(data["model_digest"]),
         "fps": float(data["fps"]),
+        "spec": str(data.get("spec", "")),
     }
     return Truth(**data)
