@@ -1,7 +1,6 @@
 """Stage crop: source/ to images/, cut to the head, and the map between the two (bbox.pt, crop.json)."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,10 @@ import numpy as np
 from loguru import logger
 
 from stages import files
+from stages.ahead import in_order
 from stages.context import StageContext
 from stages.records import Crop
+from stages.source_pictures import source_parts
 from stages.subject import Subject
 from tracker.camera import to_cv2_pixels
 from tracker.config import Config
@@ -27,6 +28,7 @@ RESUMES = False
 # Enough for a median that a few bad or missing frames do not move, at 15 to 40 ms a 1080p frame.
 SAMPLE_FRAMES = 25
 _THREADS = 2
+_UNDER_WAY = 4
 
 
 def config_part(config: Config) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
         f"crop: box x {cut.box_px[0]} to {cut.box_px[1]}, y {cut.box_px[2]} to {cut.box_px[3]} of {source_size[1]} x "
         f"{source_size[0]} ({box_from}), scaled by {cut.scale:.3f} to {cut.size[1]} x {cut.size[0]}"
     )
-    for _ in context.progress(_cut_all(paths, subject, cut, source_size), len(paths)):
+    for _ in context.progress(_cut_all(subject, cut), len(paths)):
         pass
     context.notes.update(frames=len(paths), box_from=box_from)
 
@@ -132,8 +134,7 @@ def _sample_bounds(sample: list[Path], wanted: int, rank: int) -> tuple[list[np.
     pictures: list[list[Face]] = []
     size = (0, 0)
     with FaceFinder() as finder:
-        for path in sample:
-            image = files.read_image(path)
+        for image in in_order(files.read_image, sample, 1, 2):
             size = _size(image)
             faces, _ = finder.find(image, rank + 1)
             if len(faces) > rank:
@@ -144,17 +145,13 @@ def _sample_bounds(sample: list[Path], wanted: int, rank: int) -> tuple[list[np.
     return [landmark_bounds(to_cv2_pixels(ibug68_from_478(face.points_px))) for face in chosen], size
 
 
-def _cut_all(paths: list[Path], subject: Subject, cut: CropGeometry, source_size: tuple[int, int]) -> Iterator[None]:
-    def one(job: tuple[int, Path]) -> None:
-        number, path = job
-        image = files.read_image(path)
-        if _size(image) != source_size:
-            raise InputError(f"{path}: {_size(image)} pixels, the first frame has {source_size}; sizes must be equal")
-        files.write_image(subject.image_path(number), cut.apply(image))
+def _cut_all(subject: Subject, cut: CropGeometry) -> Iterator[None]:
+    def write(job: tuple[int, np.ndarray]) -> None:
+        number, part = job
+        files.write_image(subject.image_path(number), cut.resize(part))
 
     subject.images_dir.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(one, enumerate(paths, 1))
+    return in_order(write, enumerate(source_parts(subject, cut.box_px), 1), _THREADS, _UNDER_WAY)
 
 
 def _size(image: np.ndarray) -> tuple[int, int]:

@@ -4,16 +4,20 @@ A source/ folder that the user filled is left alone, and a single picture is a c
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from loguru import logger
 
 from stages import files, video
+from stages.ahead import in_order
 from stages.context import StageContext
 from stages.subject import VIDEO_SUFFIXES, Subject
 from tracker.config import Config
 from tracker.errors import InputError
+from tracker.png import encode_png
 
 NAME = "frames"
 RESUMES = False
@@ -22,6 +26,9 @@ RESUMES = False
 MIN_SIDE_PX = 64
 # The container's duration and the decoded frames may differ by one at either end.
 _ROUNDING_FRAMES = 2
+# Coding a picture runs in numba, outside the interpreter's lock.
+_THREADS = 2
+_UNDER_WAY = 4
 
 
 def config_part(config: Config) -> dict[str, Any]:
@@ -71,8 +78,12 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
 def _extract(clip: Path, folder: Path, config: Config, context: StageContext) -> int:
     """Decodes the video; returns how many frames a truncated file lacks."""
     expected = video.probe(clip).frames_at(config.fps)
-    frames = video.extract_frames(clip, folder, config.fps, config.source_format)
-    for _ in context.progress(frames, expected):
+    if config.source_format == "jpg":
+        written: Iterator[object] = video.extract_jpegs(clip, folder, config.fps)
+    else:
+        frames = enumerate(video.decode_frames(clip, config.fps), 1)
+        written = in_order(lambda job: _write(folder, *job), frames, _THREADS, _UNDER_WAY)
+    for _ in context.progress(written, expected):
         pass
     found = len(files.list_images(folder))
     lost = max((expected or 0) - found, 0)
@@ -80,6 +91,11 @@ def _extract(clip: Path, folder: Path, config: Config, context: StageContext) ->
         return 0
     logger.warning(f"{clip}: damaged or truncated: {found} of {expected} frames could be decoded, {lost} are lost")
     return lost
+
+
+def _write(folder: Path, number: int, frame: np.ndarray) -> None:
+    # The folder itself is a temporary one.
+    (folder / f"{number:05d}.png").write_bytes(encode_png(frame))
 
 
 def _find_clip(subject: Subject) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 from loguru import logger
 
 from stages import files
+from stages.ahead import in_order
 from stages.context import StageContext
 from stages.records import Crop, Providers
 from stages.subject import Subject
@@ -61,8 +62,8 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     found_by: list[str] = []
     with FaceMesh(_FACES_FOLLOWED, tracking=True) as mesh, FaceFinder() as finder:
         search = _Search(mesh, finder, _follower(subject.load_crop(), config))
-        for number in context.progress(numbers, len(numbers)):
-            image = files.read_image(subject.image_path(number))
+        pictures = in_order(lambda number: (number, files.read_image(subject.image_path(number))), numbers, 1, 4)
+        for number, image in context.progress(pictures, len(numbers)):
             face, means = search.next(image)
             dense = np.zeros((facemesh.POINT_COUNT, 2)) if face is None else face.points_px
             files.write_array(subject.kpt_dense_path(number), dense)

@@ -128,13 +128,14 @@ class HashCache:
         known = self._known.get(str(path.absolute()))
         if known is not None and known[:3] == stamp:
             return str(known[3])
-        digest = _content_hash(path)
+        digest = content_hash(path)
         self._known[str(path.absolute())] = [*stamp, digest]
         self._changed = True
         return digest
 
 
-def _content_hash(path: Path) -> str:
+def content_hash(path: Path) -> str:
+    """Hash of a file's content."""
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages import files, pipeline
+from stages import files, pipeline, video
 from stages.crop import config_part
+from stages.source_pictures import extracted_from, source_parts
 from stages.subject import Subject
 from tracker.config import Config
 from tracker.cropping import geometry, head_box
@@ -225,3 +226,56 @@ def test_begin_frames_beyond_the_clip(subject: Subject) -> None:
 
 def test_whole_frame_does_not_depend_on_the_box_settings() -> None:
     assert set(config_part(Config(actor="x", crop_image=False))) == {"crop_image", "image_size"}
+
+
+# ---- from the video
+
+
+def _extracted(tmp_path: Path, **config: object) -> tuple[Subject, Config]:
+    subject = Subject(tmp_path / "in", tmp_path / "out")
+    clips.encode(clips.swaying(12, 360), subject.input_dir / "video.mp4")
+    made = Config(actor="x", image_size=(128, 128), **config)
+    pipeline.run_stages(subject, made, ("frames", "crop"), "cpu", False)
+    return subject, made
+
+
+@pytest.mark.parametrize("box", [(0, 360, 0, 360), (13, 200, 7, 301), (1, 360, 129, 360)])
+def test_parts_of_the_video_are_parts_of_the_pictures(tmp_path: Path, box: tuple[int, int, int, int]) -> None:
+    subject, _ = _extracted(tmp_path)
+    assert extracted_from(subject) == (subject.input_dir / "video.mp4", 25.0)
+    decoded = list(video.decode_frames(subject.input_dir / "video.mp4", 25.0, box))
+    read = [files.read_image(path)[box[2] : box[3], box[0] : box[1]] for path in subject.source_paths()]
+    np.testing.assert_array_equal(decoded, read)
+
+
+def test_images_are_the_same_without_the_video(tmp_path: Path) -> None:
+    subject, config = _extracted(tmp_path)
+    before = [path.read_bytes() for path in files.list_images(subject.images_dir)]
+    (subject.input_dir / "video.mp4").unlink()
+    assert extracted_from(subject) is None
+    pipeline.run_stages(subject, config, ("crop",), "cpu", True)
+    assert [path.read_bytes() for path in files.list_images(subject.images_dir)] == before
+
+
+def test_another_video_under_the_same_name_is_not_used(tmp_path: Path) -> None:
+    subject, _ = _extracted(tmp_path)
+    clips.encode(clips.plain(12), subject.input_dir / "video.mp4")
+    assert extracted_from(subject) is None
+
+
+def test_video_that_decodes_to_other_pixels_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, _ = _extracted(tmp_path)
+    decode = video.decode_frames
+    monkeypatch.setattr(video, "decode_frames", lambda *given: (255 - frame for frame in decode(*given)))
+    parts = list(source_parts(subject, (0, 360, 0, 360)))
+    np.testing.assert_array_equal(parts, [files.read_image(path) for path in subject.source_paths()])
+
+
+def test_images_come_from_the_video_where_source_is_jpg(tmp_path: Path) -> None:
+    made = []
+    for name in ("png", "jpg"):
+        Subject(tmp_path / name / "in", tmp_path).save_bbox(np.array([20, 340, 10, 330]))
+        subject, _ = _extracted(tmp_path / name, source_format=name)
+        assert {path.suffix for path in subject.source_paths()} == {f".{name}"}
+        made.append([path.read_bytes() for path in files.list_images(subject.images_dir)])
+    assert made[0] == made[1]

@@ -71,7 +71,7 @@ def test_hash_cache_spares_reading_and_is_kept(tmp_path: Path, monkeypatch: pyte
     digest = cache.digest(file)
     cache.save()
     reopened = HashCache(tmp_path / "hashes.cache")
-    monkeypatch.setattr(manifest, "_content_hash", None)
+    monkeypatch.setattr(manifest, "content_hash", None)
     assert reopened.digest(file) == digest
     file.write_bytes(b"abcd")
     with pytest.raises(TypeError):

@@ -39,8 +39,11 @@ class CropGeometry:
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Cuts a picture: (H, W, 3) uint8 to (*size, 3) uint8."""
         xmin, xmax, ymin, ymax = self.box_px
+        return self.resize(image[ymin:ymax, xmin:xmax])
+
+    def resize(self, part: np.ndarray) -> np.ndarray:
+        """Pads and resizes what lies within the box: (ymax - ymin, xmax - xmin, 3) uint8 to (*size, 3) uint8."""
         left, right, top, bottom = self.pad_px
-        part = image[ymin:ymax, xmin:xmax]
         if any(self.pad_px):
             part = cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
         method = cv2.INTER_AREA if self.scale < 1 / _SHRINK_NEEDS_AREA else cv2.INTER_CUBIC
