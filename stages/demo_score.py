@@ -173,6 +173,14 @@ _ROWS = (
     ("eyelids, aperture", "lid_aperture_mm", "mm"),
     ("lips, aperture", "lip_aperture_mm", "mm"),
 )
+_FOLLOWING = (
+    ("  in the picture's plane", "jitter_xy_mm", "mm"),
+    ("blinks, depth", "blink_depth", "of the truth's"),
+    ("lids, gain", "lid_gain", "of the truth's"),
+    ("lips, gain", "lip_gain", "of the truth's"),
+    ("lids, too far open", "lid_bias_mm", "mm, median"),
+    ("lips, too far open", "lip_bias_mm", "mm, median"),
+)
 
 
 def table(summary: dict[str, float]) -> str:
@@ -185,9 +193,9 @@ def table(summary: dict[str, float]) -> str:
     if "jitter_mm" in summary:
         own = f"mm RMS second difference beyond the truth's own {summary['jitter_true_mm']:.2f}"
         figures.append(("jitter", summary["jitter_mm"], own))
-    for label, key in (("blinks, depth", "blink_depth"), ("lids, gain", "lid_gain"), ("lips, gain", "lip_gain")):
+    for label, key, unit in _FOLLOWING:
         if key in summary:
-            figures.append((label, summary[key], "of the truth's"))
+            figures.append((label, summary[key], unit))
     figures.append(("focal length", summary["focal_error_percent"], f"% ({summary['focal_px']:.0f} px)"))
     lines += [f"{label:<28}{value:9.2f}{'':>9} {unit}" for label, value, unit in figures]
     if "focal_interval_holds" in summary:

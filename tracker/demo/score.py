@@ -96,7 +96,7 @@ def score_frame(model: HeadModel, truth: Truth, estimate: Estimate) -> FrameScor
     normals = mesh_normals(true.astype(np.float32), model.triangles.numpy())[face]
     difference = rigidly_aligned(found[face], true[face]) - true[face]
     distance = np.linalg.norm(difference, axis=1)
-    along = (difference * normals).sum(1)
+    along, across = along_and_across(difference, normals)
     true_R, true_t = truth.R[estimate.frame], truth.t[estimate.frame]
     true_cam, found_cam = (true @ true_R.T + true_t)[face], (found @ estimate.R.T + estimate.t)[face]
     apertures = np.abs(apertures_mm(model, estimate.params) - apertures_mm(model, true_params))
@@ -106,9 +106,9 @@ def score_frame(model: HeadModel, truth: Truth, estimate: Estimate) -> FrameScor
         frame=estimate.frame,
         vertex_mm=_MM * float(np.median(distance)),
         vertex_mean_mm=_MM * float(distance.mean()),
-        normal_mm=_MM * float(np.median(np.abs(along))),
-        tangential_mm=_MM * float(np.median(np.linalg.norm(difference - along[:, None] * normals, axis=1))),
-        scale=_size_factor(found[face], true[face]),
+        normal_mm=_MM * float(np.median(along)),
+        tangential_mm=_MM * float(np.median(across)),
+        scale=size_factor(found[face], true[face]),
         camera_mm=_MM * float(np.median(np.linalg.norm(found_cam - true_cam, axis=1))),
         rotation_degrees=_angle(estimate.R @ true_R.T),
         mesh_rotation_degrees=_angle(best_rotation(found_cam, true_cam)),
@@ -120,6 +120,12 @@ def score_frame(model: HeadModel, truth: Truth, estimate: Estimate) -> FrameScor
         lid_aperture_mm=float(apertures[:2].mean()),
         lip_aperture_mm=float(apertures[2]),
     )
+
+
+def along_and_across(difference: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths (N,) of the parts of (N, 3) vectors along and across (N, 3) unit normals."""
+    along = (difference * normals).sum(1)
+    return np.abs(along), np.linalg.norm(difference - along[:, None] * normals, axis=1)
 
 
 def apertures_mm(model: HeadModel, params: HeadParams) -> np.ndarray:
@@ -160,7 +166,7 @@ def best_rotation(points: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.asarray((left @ np.diag([1, 1, np.sign(np.linalg.det(left @ right))]) @ right).T)
 
 
-def _size_factor(points: np.ndarray, target: np.ndarray) -> float:
+def size_factor(points: np.ndarray, target: np.ndarray) -> float:
     """Scale of the best similarity that takes points to a target (Umeyama 1991, eq. 42)."""
     turned = (points - points.mean(0)) @ best_rotation(points, target).T
     return float((turned * (target - target.mean(0))).sum() / (turned**2).sum())

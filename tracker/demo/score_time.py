@@ -34,6 +34,8 @@ class TimeScore:
         blink_depth: median over blinks of how far the lids came down, found over true; 1 is right, 0 slept through.
         lid_gain: slope of found against true lid aperture; 1 follows, less is smoothed away.
         lip_gain: the same of the lips.
+        lid_bias_mm: median of found minus true lid aperture: what is open throughout, and no motion.
+        lip_bias_mm: the same of the lips.
     """
 
     jitter_mm: float
@@ -44,6 +46,8 @@ class TimeScore:
     blink_depth: float
     lid_gain: float
     lip_gain: float
+    lid_bias_mm: float
+    lip_bias_mm: float
 
 
 def score_time(model: HeadModel, truth: Truth, estimates: list[Estimate], counted: np.ndarray) -> TimeScore:
@@ -60,6 +64,8 @@ def score_time(model: HeadModel, truth: Truth, estimates: list[Estimate], counte
     closure = truth.eyelids[[estimate.frame for estimate in estimates]].mean(1)
     found_open, true_open = (np.where(counted[:, None], x, np.nan) for x in (found_open, true_open))
     lids_found, lids_true = found_open[:, :2].mean(1), true_open[:, :2].mean(1)
+    lips = found_open[:, 2] - true_open[:, 2]
+    bias = [float(np.nanmedian(x)) if np.isfinite(x).any() else float("nan") for x in (lids_found - lids_true, lips)]
     depths = blink_depths(closure, lids_true, lids_found)
     return TimeScore(
         **jitter(model, truth, estimates, counted),
@@ -67,6 +73,8 @@ def score_time(model: HeadModel, truth: Truth, estimates: list[Estimate], counte
         blink_depth=float(np.median(depths)) if len(depths) else float("nan"),
         lid_gain=slope(lids_true, lids_found),
         lip_gain=slope(true_open[:, 2], found_open[:, 2]),
+        lid_bias_mm=bias[0],
+        lip_bias_mm=bias[1],
     )
 
 
