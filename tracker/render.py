@@ -10,7 +10,7 @@ import numpy as np
 
 from tracker.camera import Intrinsics
 from tracker.head.model import HeadModel
-from tracker.rasterizer import Fragments, rasterize
+from tracker.rasterizer import NEAR_M, Fragments, rasterize
 from tracker.render_kernels import composite, downsample_mask, mesh_normals, paint_clay, paint_texture
 from tracker.shading import SH_CONSTANTS
 
@@ -57,6 +57,24 @@ class View:
     t: np.ndarray
     intrinsics: Intrinsics
     size: tuple[int, int]
+
+    def window(self, vertices_head_m: np.ndarray) -> tuple[slice, slice]:
+        """Rows and columns of the picture outside of which none of the vertices' triangles is seen; may be empty."""
+        cam = vertices_head_m @ self.R.T + self.t
+        if cam[:, 2].min() <= NEAR_M:
+            return slice(0, self.size[0]), slice(0, self.size[1])
+        camera = self.intrinsics
+        points_px = camera.focal_px * cam[:, :2] / cam[:, 2:] + (camera.cx_px, camera.cy_px)
+        low, high = np.floor(points_px.min(0)), np.ceil(points_px.max(0))
+        (x0, x1), (y0, y1) = (np.clip((low[i], high[i]), 0, self.size[1 - i]).astype(int).tolist() for i in (0, 1))
+        return slice(y0, y1), slice(x0, x1)
+
+    def within(self, window: tuple[slice, slice]) -> "View":
+        """The same camera's view of a part of the picture, see `window`."""
+        rows, columns = window
+        camera = self.intrinsics
+        moved = Intrinsics(camera.focal_px, camera.cx_px - columns.start, camera.cy_px - rows.start)
+        return View(self.R, self.t, moved, (rows.stop - rows.start, columns.stop - columns.start))
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +175,9 @@ def rgba_texture(albedo: np.ndarray, valid: np.ndarray | None = None) -> np.ndar
     return texture
 
 
-def render(drawing: Drawing, texture: np.ndarray, sh: np.ndarray, painted: Selection = EVERYTHING) -> Layer:
+def render(
+    drawing: Drawing, texture: np.ndarray, sh: np.ndarray, painted: Selection = EVERYTHING, once: bool = False
+) -> Layer:
     """The head in its own colours under a light.
 
     Args:
@@ -165,6 +185,8 @@ def render(drawing: Drawing, texture: np.ndarray, sh: np.ndarray, painted: Selec
         texture: (Th, Tw, 4) float32 from `rgba_texture`.
         sh: (9, 3) light, head space.
         painted: what is painted.
+        once: shade a pixel that lies within one triangle once, not once a sample; for textures that are not finer than
+            the picture.
 
     Returns:
         A layer of the view's size; where the texture is not valid its coverage fades.
@@ -173,12 +195,12 @@ def render(drawing: Drawing, texture: np.ndarray, sh: np.ndarray, painted: Selec
     surface, fragments = drawing.surface, drawing.fragments
     rgba = paint_texture(
         (fragments.triangle_index, fragments.bary),
-        (surface.triangles, surface.uv_triangles, _mask(painted.triangles, surface), _values(painted.opacity, drawing)),
-        drawing.normals_head,
-        surface.uv,
+        (surface.triangles, surface.uv_triangles, _mask(painted.triangles, surface)),
+        (drawing.normals_head, _values(painted.opacity, drawing), surface.uv),
         texture,
         light,
         drawing.supersample,
+        once,
     )
     return Layer(rgba)
 
@@ -197,13 +219,8 @@ def render_geometry(drawing: Drawing, painted: Selection = EVERYTHING) -> Layer:
     fragments = drawing.fragments
     rgba = paint_clay(
         (fragments.triangle_index, fragments.bary),
-        (
-            drawing.surface.triangles,
-            _mask(painted.triangles, drawing.surface),
-            _values(painted.opacity, drawing),
-            _values(painted.tone, drawing),
-        ),
-        normals_cam,
+        (drawing.surface.triangles, _mask(painted.triangles, drawing.surface)),
+        (normals_cam, _values(painted.opacity, drawing), _values(painted.tone, drawing)),
         drawing.supersample,
     )
     return Layer(rgba)

@@ -169,22 +169,36 @@ def compose(head: ReviewHead, shown: ReviewInput) -> ReviewFrame:
     Returns:
         The picture and the overlay's PSNR.
     """
-    drawing = draw(head.surface, shown.vertices_head_m, shown.view)
-    background = shown.image.astype(np.float32) / 255
-    colour = render(drawing, head.texture, shown.sh, head.coloured)
-    overlay = colour.over(background)
-    psnr = overlay_psnr(background, overlay, face_mask(drawing, colour, head))
-    geometry = render_geometry(drawing, head.sculpted).over(background, GEOMETRY_OPACITY)
+    overlay, geometry, psnr = _drawn(head, shown)
     height, width = shown.image.shape[:2]
     scale = min(1.0, MAX_PANEL_PX / width)
     size = (2 * round(width * scale / 2), 2 * round(height * scale / 2))
-    panels = [shown.image, _as_bytes(overlay), shown.image, _as_bytes(geometry)]
+    panels = [shown.image, overlay, shown.image, geometry]
     if size != (width, height):
         panels = [cv2.resize(panel, size, interpolation=cv2.INTER_AREA) for panel in panels]
     lines = (shown.detected478_px, shown.fitted478_px, shown.detected68_px)
     panels[2] = draw_landmarks(panels[2], *lines, scale=scale)
     row = np.concatenate(panels, 1)
     return ReviewFrame(np.concatenate([row, _footer(row.shape[1], shown, psnr)]), psnr)
+
+
+def _drawn(head: ReviewHead, shown: ReviewInput) -> tuple[np.ndarray, np.ndarray, float]:
+    """The picture with the head in its colours, with the head as clay, both uint8; the overlay's PSNR.
+
+    Only the part of the picture with the head in it is rasterised, painted and converted.
+    """
+    overlay, geometry = shown.image.copy(), shown.image.copy()
+    window = shown.view.window(shown.vertices_head_m)
+    if not shown.image[window].size:
+        return overlay, geometry, math.nan
+    drawing = draw(head.surface, shown.vertices_head_m, shown.view.within(window))
+    background = shown.image[window].astype(np.float32) / 255
+    colour = render(drawing, head.texture, shown.sh, head.coloured, once=True)
+    over = colour.over(background)
+    psnr = overlay_psnr(background, over, face_mask(drawing, colour, head))
+    overlay[window] = _as_bytes(over)
+    geometry[window] = _as_bytes(render_geometry(drawing, head.sculpted).over(background, GEOMETRY_OPACITY))
+    return overlay, geometry, psnr
 
 
 def face_mask(drawing: Drawing, colour: Layer, head: ReviewHead) -> np.ndarray:

@@ -17,6 +17,8 @@ import numpy as np
 from tracker.camera import Intrinsics
 from tracker.rasterizer.fragments import BACKGROUND, Fragments
 
+_MARGIN_PX = 1e-6
+
 
 def rasterize_numba(
     vertices_cam_m: np.ndarray,
@@ -34,32 +36,38 @@ def rasterize_numba(
     camera = np.array([intrinsics.focal_px, intrinsics.cx_px, intrinsics.cy_px], np.float64)
     vertices, faces = np.asarray(vertices_cam_m, np.float64), np.asarray(triangles, np.int64)
     _fill(vertices, faces, camera, near_m, cull_back, (index, bary, depth))
-    depth[index < 0] = 0
     return Fragments(index, bary, depth)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _bounds(low: float, high: float, count: int) -> tuple[int, int]:
     """Half-open range of the pixels whose centres lie in [low, high]."""
-    first = math.ceil(max(low, 0.0) - 0.5)
-    last = math.floor(min(high, float(count)) - 0.5)
+    # A centre that the weights accept may miss the projected box by rounding; the margin costs nothing.
+    first = math.ceil(max(low - _MARGIN_PX, 0.0) - 0.5)
+    last = math.floor(min(high + _MARGIN_PX, float(count)) - 0.5)
     return max(first, 0), min(last + 1, count)
 
 
 @numba.njit(cache=True, nogil=True)
-def _box(
-    a: np.ndarray, b: np.ndarray, c: np.ndarray, camera: np.ndarray, near: float, height: int, width: int
-) -> tuple[int, int, int, int]:
-    """Pixel ranges (rows, then columns) that the triangle may cover; the whole picture if it crosses the near plane."""
-    if min(a[2], b[2], c[2]) <= near:
-        return 0, height, 0, width
-    f, cx, cy = camera[0], camera[1], camera[2]
-    ua, ub, uc = f * a[0] / a[2] + cx, f * b[0] / b[2] + cx, f * c[0] / c[2] + cx
-    va, vb, vc = f * a[1] / a[2] + cy, f * b[1] / b[2] + cy, f * c[1] / c[2] + cy
-    # A centre that the weights accept may miss the projected box by rounding; the margin costs nothing.
-    margin = 1e-6
-    row0, row1 = _bounds(min(va, vb, vc) - margin, max(va, vb, vc) + margin, height)
-    col0, col1 = _bounds(min(ua, ub, uc) - margin, max(ua, ub, uc) + margin, width)
+def _projected(vertices: np.ndarray, camera: np.ndarray, near: float) -> np.ndarray:
+    """(V, 2) pixels of the vertices; zeros for those that are not beyond the near plane."""
+    points = np.zeros((vertices.shape[0], 2))
+    for v in range(vertices.shape[0]):
+        if vertices[v, 2] > near:
+            points[v, 0] = camera[0] * vertices[v, 0] / vertices[v, 2] + camera[1]
+            points[v, 1] = camera[0] * vertices[v, 1] / vertices[v, 2] + camera[2]
+    return points
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _box(points: np.ndarray, i: int, j: int, k: int, crosses: bool, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Pixel ranges (rows, then columns) that a triangle may cover; the whole picture if it crosses the near plane."""
+    if crosses:
+        return 0, size[0], 0, size[1]
+    ua, ub, uc = points[i, 0], points[j, 0], points[k, 0]
+    va, vb, vc = points[i, 1], points[j, 1], points[k, 1]
+    row0, row1 = _bounds(min(va, vb, vc), max(va, vb, vc), size[0])
+    col0, col1 = _bounds(min(ua, ub, uc), max(ua, ub, uc), size[1])
     return row0, row1, col0, col1
 
 
@@ -75,37 +83,41 @@ def _fill(
     """Draws every triangle into (index, bary, depth); of two at the same float32 depth the first stays."""
     index, bary, depth = buffers
     height, width = index.shape
-    f, cx, cy = camera[0], camera[1], camera[2]
+    points = _projected(vertices, camera, near)
+    rays_x = (np.arange(width) + 0.5 - camera[1]) / camera[0]
     for t in range(triangles.shape[0]):
-        a, b, c = vertices[triangles[t, 0]], vertices[triangles[t, 1]], vertices[triangles[t, 2]]
+        i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        a, b, c = vertices[i], vertices[j], vertices[k]
         if max(a[2], b[2], c[2]) <= near:
             continue
+        row0, row1, col0, col1 = _box(points, i, j, k, min(a[2], b[2], c[2]) <= near, (height, width))
         ax, ay, az = b[1] * c[2] - b[2] * c[1], b[2] * c[0] - b[0] * c[2], b[0] * c[1] - b[1] * c[0]
         bx, by, bz = c[1] * a[2] - c[2] * a[1], c[2] * a[0] - c[0] * a[2], c[0] * a[1] - c[1] * a[0]
-        cx_, cy_, cz_ = a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+        cx, cy, cz = a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
         det = a[0] * ax + a[1] * ay + a[2] * az
         if det == 0 or (cull_back and det > 0) or not math.isfinite(det):
             continue
         sign = 1.0 if det > 0 else -1.0
-        row0, row1, col0, col1 = _box(a, b, c, camera, near, height, width)
         for row in range(row0, row1):
-            dv = (row + 0.5 - cy) / f
+            dv = (row + 0.5 - camera[2]) / camera[0]
             for col in range(col0, col1):
-                du = (col + 0.5 - cx) / f
+                du = rays_x[col]
                 wa = (ax * du + ay * dv + az) * sign
-                if wa < 0:
-                    continue
                 wb = (bx * du + by * dv + bz) * sign
-                if wb < 0:
-                    continue
-                wc = (cx_ * du + cy_ * dv + cz_) * sign
+                wc = (cx * du + cy * dv + cz) * sign
                 total = wa + wb + wc
-                if wc < 0 or total == 0:
+                # One test for all three: they are seldom known in advance, and each costs when guessed wrongly.
+                if min(wa, wb, wc) < 0 or total == 0:
                     continue
                 z = np.float32(sign * det / total)
                 if z > near and z < depth[row, col]:
                     depth[row, col] = z
                     index[row, col] = t
-                    bary[row, col, 0] = wa / total
-                    bary[row, col, 1] = wb / total
-                    bary[row, col, 2] = wc / total
+                    share = 1 / total
+                    bary[row, col, 0] = wa * share
+                    bary[row, col, 1] = wb * share
+                    bary[row, col, 2] = wc * share
+    for row in range(height):
+        for col in range(width):
+            if index[row, col] < 0:
+                depth[row, col] = 0
