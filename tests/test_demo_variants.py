@@ -144,9 +144,10 @@ def test_an_occluder_passes_and_the_mask_says_where(model, plain, kind) -> None:
     assert max(shares) > 0.35
     frame = 4 * int(np.argmax(shares))
     face, hidden = scene.covered(frame)
-    changed = np.abs(scene.picture(frame).astype(int) - plain.picture(frame)).max(2) > 0
-    assert changed[hidden == 1].mean() > 0.97
-    # Not hidden, inside the face and away from the mask's edge, where the lens blur reaches: the same picture.
+    # The wider atlas rounds texture coordinates otherwise: a level of difference is none.
+    changed = np.abs(scene.picture(frame).astype(int) - plain.picture(frame)).max(2) > 1
+    assert changed[hidden == 1].mean() > 0.95
+    # Not hidden, and away from the edge of what shows of the face, over which the lens blur reaches: the same picture.
     free = ndimage.binary_erosion((face == 1) & (hidden == 0), iterations=4)
     assert free.sum() > 200
     assert not changed[free].any()
