@@ -125,7 +125,7 @@ def _run(config: Config, names: Sequence[str], device: str, args: argparse.Names
 
 
 def _run_logged(subject: Subject, config: Config, names: Sequence[str], device: str, force: bool) -> int:
-    logger.info(f"{subject.name}: {subject.input_dir} -> {subject.output_dir} on {device}")
+    logger.info(f"{subject.name}: {subject.input_dir} -> {subject.output_dir} on {device}, profile {config.profile}")
     try:
         pipeline.run_stages(subject, config, names, device, force)
     except _SUBJECT_FAILURES as error:

@@ -2,9 +2,10 @@
 
 Each run starts in a process of its own and in an empty temporary folder, from the video (or source/) to the review
 video. Given: milliseconds a frame of each stage (median and interquartile range over runs; the calibration's cost is
-the clip's, so it falls with the number of frames) and of the solver (over frames), frames a second of the whole
-pipeline with and without start-up, solver steps a frame, peak memory, and the track's own error figures, so that speed
-is not bought with accuracy unseen. With `--against` two configurations run in turn and are compared:
+the clip's, so it falls with the number of frames; the review runs beside tracking and counts with what it takes longer)
+and of the solver (over frames), frames a second of the whole pipeline with and without start-up, solver steps a frame,
+peak memory, and the track's own error figures, so that speed is not bought with accuracy unseen. With `--against` two
+configurations run in turn and are compared:
 
     python -m benchmarks.track --cfg configs/demo.yml --against tracking.levels=2 --repeats 5
 """
@@ -111,11 +112,7 @@ def worker(cfg: Path, overrides: tuple[str, ...]) -> None:
     logs.log_to_console("WARNING")
     config, _ = load_config(cfg, overrides)
     subject = Subject.of(config)
-    seconds = {}
-    for name in pipeline.STAGES:
-        start = time.perf_counter()
-        pipeline.run_stages(subject, config, (name,), "cpu", False)
-        seconds[name] = time.perf_counter() - start
+    seconds = pipeline.run_stages(subject, config, pipeline.STAGES, "cpu", False)
     report, review = files.read_json(subject.report_path), files.read_json(subject.review_record_path)
     figures = {
         "pictures": len(subject.source_paths()),

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from tracker.config import LEGACY_KEYS, Config, field_paths
+from tracker.config import LEGACY_KEYS, Config, field_paths, with_profile
 from tracker.errors import InputError
 
 
@@ -54,7 +54,7 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Config, li
         data["config_name"] = path.stem
     try:
         # JSON in strict mode: lists become tuples and whole numbers floats, but '25' is no number and 1 no boolean.
-        return Config.model_validate_json(json.dumps(data, default=str), strict=True), ignored
+        return Config.model_validate_json(json.dumps(with_profile(data), default=str), strict=True), ignored
     except ValidationError as error:
         raise InputError(_explain(error, path, overrides)) from error
 

@@ -1,8 +1,10 @@
 """What the runner hands to a stage: device, progress bar, TensorBoard, whether to resume."""
 
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stages import logs
@@ -12,6 +14,39 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 T = TypeVar("T")
+
+
+# How often a stage looks for a file of the stage that it follows, seconds; a frame takes several times as long.
+_LOOK_EVERY_S = 0.01
+
+
+class Abandoned(Exception):
+    """The stage that this one follows has failed: there is nothing more to wait for."""
+
+
+class Leader:
+    """The stage that another one follows, as the follower sees it."""
+
+    def __init__(self) -> None:
+        """It runs."""
+        self._ended = threading.Event()
+        self._failed = False
+
+    def end(self, failed: bool) -> None:
+        """Says that it has written all its files, or that it has failed."""
+        self._failed |= failed
+        self._ended.set()
+
+    def wait_for(self, path: Path) -> None:
+        """Waits until a file is there or no more files will come.
+
+        Raises:
+            Abandoned: the stage has failed.
+        """
+        while not (self._ended.is_set() or path.exists()):
+            self._ended.wait(_LOOK_EVERY_S)
+        if self._failed:
+            raise Abandoned
 
 
 @dataclass
@@ -25,6 +60,7 @@ class StageContext:
         resume: outputs of an interrupted run with the same config, inputs and code are there; continue them. False:
             the outputs named by the stage were removed, start afresh.
         notes: facts for the manifest, e.g. {'frames': 250}.
+        leader: the stage before, where it still runs and its files appear one by one; None where they are all there.
     """
 
     stage: str
@@ -32,10 +68,20 @@ class StageContext:
     device: str
     resume: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
+    leader: Leader | None = None
 
     def progress(self, items: Iterable[T], total: int | None = None) -> Iterator[T]:
         """Passes one item a frame through the stage's progress bar."""
-        return logs.progress(items, self.stage, total)
+        return logs.progress(items, self.stage, total, 0 if self.leader is None else 1)
+
+    def wait_for(self, path: Path) -> None:
+        """Waits for a file that the stage before is about to write, where that still runs.
+
+        Raises:
+            Abandoned: that stage has failed.
+        """
+        if self.leader is not None:
+            self.leader.wait_for(path)
 
     def scalars(self) -> AbstractContextManager["SummaryWriter"]:
         """TensorBoard writer of this stage, in output/<name>/logs/<stage>."""

@@ -4,6 +4,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import ffmpeg
@@ -17,24 +18,66 @@ from tracker.errors import SubjectError
 _H264 = {"vcodec": "libx264", "pix_fmt": "yuv420p", "movflags": "+faststart", "preset": "veryfast"}
 
 
-def encode_pictures(pattern: Path, fps: float, mp4: Path, avi: Path, crf: int) -> None:
-    """Joins numbered JPEG pictures to an H.264 mp4 and a Motion-JPEG avi (the pictures themselves, not coded again).
+class PictureEncoder:
+    """Joins JPEG pictures, as they come, to an H.264 mp4 and a Motion-JPEG avi (the pictures as they are).
 
-    Args:
-        pattern: such as video/%05d.jpg, numbered from 0, of even width and height.
-        fps: frames a second, Hz.
-        mp4: output path.
-        avi: output path.
-        crf: H.264 constant rate factor.
-
-    Raises:
-        SubjectError: ffmpeg failed; the message gives its words.
+    Use as a context manager: the videos appear under their names when the block ends without an error. The same
+    pictures give the same bytes, however long each was waited for.
     """
-    source = ffmpeg.input(str(pattern), framerate=fps, start_number=0)
-    # JPEG is full-range; the conversion to the range that players expect of H.264 is spelt out.
-    ranged = source.filter("scale", in_range="full", out_range="tv")
-    _run(ranged, mp4, {**_H264, "crf": crf, "color_range": "tv", "format": "mp4"})
-    _run(source, avi, {"vcodec": "copy", "format": "avi"})
+
+    def __init__(self, fps: float, mp4: Path, avi: Path, crf: int) -> None:
+        """Starts ffmpeg.
+
+        Args:
+            fps: frames a second, Hz.
+            mp4: output path.
+            avi: output path.
+            crf: H.264 constant rate factor.
+        """
+        self._paths = (mp4, avi)
+        source = ffmpeg.input("pipe:", format="image2pipe", vcodec="mjpeg", framerate=fps)
+        # JPEG is full-range; the conversion to the range that players expect of H.264 is spelt out.
+        ranged = source.filter("scale", in_range="full", out_range="tv")
+        h264 = {**_H264, "crf": crf, "color_range": "tv", "format": "mp4"}
+        outputs = ffmpeg.merge_outputs(
+            ranged.output(str(_temporary(mp4)), **h264),
+            source.output(str(_temporary(avi)), vcodec="copy", format="avi"),
+        )
+        self._messages = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115, closed in __exit__
+        self._process = subprocess.Popen(_quiet(outputs), stdin=subprocess.PIPE, stderr=self._messages)
+
+    def __enter__(self) -> "PictureEncoder":
+        return self
+
+    def add(self, jpeg: bytes) -> None:
+        """Appends a picture of even width and height, all of one size; waits while ffmpeg is busy."""
+        assert self._process.stdin is not None  # opened as a pipe above
+        with suppress(BrokenPipeError):  # ffmpeg ended early; its words follow when the block ends
+            self._process.stdin.write(jpeg)
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        """Finishes the videos.
+
+        Raises:
+            SubjectError: ffmpeg failed; the message gives its words.
+        """
+        assert self._process.stdin is not None  # opened as a pipe above
+        if kind is not None:
+            self._process.kill()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+        with self._messages as messages:
+            if kind is None and self._process.returncode == 0:
+                for path in self._paths:
+                    os.replace(_temporary(path), path)
+                return
+            messages.seek(0)
+            words = messages.read()
+        for path in self._paths:
+            _temporary(path).unlink(missing_ok=True)
+        if kind is None:
+            raise SubjectError(_failure(self._paths[0], words))
 
 
 def encode_frames(frames: Iterable[np.ndarray], size: tuple[int, int], fps: float, mp4: Path, crf: int) -> None:
@@ -52,9 +95,8 @@ def encode_frames(frames: Iterable[np.ndarray], size: tuple[int, int], fps: floa
     """
     height, width = size
     source = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=fps)
-    temporary = mp4.with_name(mp4.name + TEMPORARY_SUFFIX)
-    options = {**_H264, "crf": crf, "format": "mp4"}
-    command = _command(source, temporary, options)
+    temporary = _temporary(mp4)
+    command = _quiet(source.output(str(temporary), **_H264, crf=crf, format="mp4"))
     with tempfile.TemporaryFile("w+", errors="replace") as messages:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=messages)
         assert process.stdin is not None  # opened as a pipe above
@@ -74,19 +116,11 @@ def encode_frames(frames: Iterable[np.ndarray], size: tuple[int, int], fps: floa
     os.replace(temporary, mp4)
 
 
-def _run(source: "ffmpeg.nodes.FilterableStream", path: Path, options: dict[str, object]) -> None:
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-    done = subprocess.run(
-        _command(source, temporary, options), capture_output=True, text=True, errors="replace", check=False
-    )
-    if done.returncode != 0:
-        temporary.unlink(missing_ok=True)
-        raise SubjectError(_failure(path, done.stderr))
-    os.replace(temporary, path)
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + TEMPORARY_SUFFIX)
 
 
-def _command(source: "ffmpeg.nodes.FilterableStream", temporary: Path, options: dict[str, object]) -> list[str]:
-    output = source.output(str(temporary), **options)
+def _quiet(output: "ffmpeg.nodes.OutputStream") -> list[str]:
     quiet = output.global_args("-hide_banner", "-nostdin", "-loglevel", "error").overwrite_output()
     return list(quiet.compile(cmd=ffmpeg_binary()))
 

@@ -45,20 +45,30 @@ def log_to_file(path: Path) -> Iterator[None]:
         logger.remove(sink)
 
 
-def progress(items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:
+def progress(items: Iterable[T], stage: str, total: int | None = None, line: int = 0) -> Iterator[T]:
     """Passes items through a bar with frames a second and the time left; one log line at the end.
 
     Args:
         items: one item a frame.
         stage: name shown before the bar.
         total: number of items, where `items` does not know.
+        line: lines below the first bar, for a stage that runs beside another.
 
     Yields:
         The items.
     """
     start = time.perf_counter()
     # disable=None: no bar where standard error is not a terminal, e.g. in a batch job's log.
-    bar = tqdm(items, desc=f"{stage: <11}", total=total, unit="frame", dynamic_ncols=True, leave=False, disable=None)
+    bar = tqdm(
+        items,
+        f"{stage: <11}",
+        total,
+        unit="frame",
+        dynamic_ncols=True,
+        leave=False,
+        disable=None,
+        position=line or None,
+    )
     done = 0
     for item in bar:
         yield item

@@ -1,7 +1,9 @@
 """The stages in order, which of them would run and why, and the runner."""
 
 import importlib
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -10,7 +12,7 @@ from loguru import logger
 
 from stages import files, manifest
 from stages.config_file import dump_config
-from stages.context import StageContext
+from stages.context import Leader, StageContext
 from stages.manifest import HashCache, Manifest
 from stages.subject import Subject
 from tracker.config import Config
@@ -19,6 +21,8 @@ from tracker.errors import InputError
 __all__ = ["STAGES", "Stage", "StageContext", "plan", "run_stages", "select_stages"]
 
 STAGES = ("frames", "crop", "landmarks", "identity", "calibration", "tracking", "review")
+# Stages that run beside an earlier one, on its files as they appear: its name. They ask `StageContext.wait_for`.
+FOLLOWS = {"review": "tracking"}
 
 
 class Stage(Protocol):
@@ -127,36 +131,110 @@ def plan(subject: Subject, config: Config, names: Sequence[str], force: bool) ->
     for name in names:
         decision = decide(load_stage(name), subject, config, hashes, force)
         earlier = [step[0] for step in steps if step[1]]
-        if not decision.run and earlier:
+        if FOLLOWS.get(name) in earlier:
+            steps.append((name, True, f"runs beside {FOLLOWS[name]}"))
+        elif not decision.run and earlier:
             steps.append((name, True, f"depends on {earlier[0]}; skipped if that changes nothing it reads"))
         else:
             steps.append((name, decision.run, decision.reason))
     return steps
 
 
-def run_stages(subject: Subject, config: Config, names: Sequence[str], device: str, force: bool) -> None:
+def run_stages(subject: Subject, config: Config, names: Sequence[str], device: str, force: bool) -> dict[str, float]:
     """Runs the named stages of one subject, skipping those whose outputs are up to date.
+
+    Returns:
+        Seconds of each stage, from the end of the one before to its own, so that they add up to the whole. A stage that
+        ran beside another counts with what it took longer than that one.
 
     Raises:
         InputError: something the user gave is missing or wrong.
         SubjectError: the subject cannot be tracked.
     """
     files.write_text(subject.config_path, dump_config(config))
-    hashes = HashCache(subject.hash_cache_path)
-    for name in names:
-        stage = load_stage(name)
-        decision = decide(stage, subject, config, hashes, force)
+    run = _Run(subject, config, device, HashCache(subject.hash_cache_path), force)
+    follower: _Follower | None = None
+    seconds: dict[str, float] = {}
+    try:
+        for place, name in enumerate(names):
+            start = time.perf_counter()
+            if follower is not None and name == follower.stage.NAME:
+                follower.finish()
+                follower = None
+            elif (decision := run.begin(load_stage(name))) is not None:
+                following = next((later for later in names[place + 1 :] if FOLLOWS.get(later) == name), None)
+                follower = None if following is None else _Follower(load_stage(following), run)
+                context = StageContext(name, subject, device, decision.resume)
+                load_stage(name).run(subject, config, context)
+                run.finish(load_stage(name), decision.now, context)
+            seconds[name] = time.perf_counter() - start
+    finally:
+        if follower is not None:
+            follower.abandon()
+    return seconds
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the stages of one run share."""
+
+    subject: Subject
+    config: Config
+    device: str
+    hashes: HashCache
+    force: bool
+
+    def begin(self, stage: Stage) -> Decision | None:
+        """Makes everything ready for a stage; None where it is up to date."""
+        decision = decide(stage, self.subject, self.config, self.hashes, self.force)
         if not decision.run:
-            logger.info(f"{name}: up to date")
-            continue
-        logger.info(f"{name}: {'continues, ' if decision.resume else ''}{decision.reason}")
+            logger.info(f"{stage.NAME}: up to date")
+            return None
+        logger.info(f"{stage.NAME}: {'continues, ' if decision.resume else ''}{decision.reason}")
         _require_inputs(stage, decision)
-        _prepare(stage, subject, config, decision)
-        context = StageContext(name, subject, device, decision.resume)
-        stage.run(subject, config, context)
-        outputs = {_label(path, subject): manifest.listing(path) for path in stage.outputs(subject, config)}
-        manifest.write(subject.manifest_path(name), decision.now.finished(outputs, context.notes))
-        hashes.save()
+        _prepare(stage, self.subject, self.config, decision)
+        return decision
+
+    def finish(self, stage: Stage, now: Manifest, context: StageContext) -> None:
+        """Writes the manifest of a stage that ran to its end."""
+        outputs = {
+            _label(path, self.subject): manifest.listing(path) for path in stage.outputs(self.subject, self.config)
+        }
+        manifest.write(self.subject.manifest_path(stage.NAME), now.finished(outputs, context.notes))
+        self.hashes.save()
+
+
+class _Follower:
+    """A stage on a thread of its own, beside the stage whose files it reads as they appear.
+
+    Its manifest is written anew, with the inputs' final hashes, once that stage has ended. Until then it holds the
+    hashes of what was there when both began, so that after a kill it is resumed only if nothing has been added.
+    """
+
+    def __init__(self, stage: Stage, run: _Run) -> None:
+        self.stage = stage
+        self._run = run
+        logger.info(f"{stage.NAME}: beside {FOLLOWS[stage.NAME]}")
+        decision = decide(stage, run.subject, run.config, run.hashes, False)
+        _prepare(stage, run.subject, run.config, decision)
+        self._leader = Leader()
+        self._context = StageContext(stage.NAME, run.subject, run.device, decision.resume, leader=self._leader)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=stage.NAME)
+        self._work = self._thread.submit(stage.run, run.subject, run.config, self._context)
+
+    def finish(self) -> None:
+        """Waits for the end, after the other stage's; raises what the stage raised."""
+        run = self._run
+        now = decide(self.stage, run.subject, run.config, run.hashes, True).now
+        manifest.write(run.subject.manifest_path(self.stage.NAME), now)
+        self._leader.end(failed=False)
+        self._work.result()
+        run.finish(self.stage, now, self._context)
+
+    def abandon(self) -> None:
+        """Stops the stage as soon as it looks; what it has made so far is made again."""
+        self._leader.end(failed=True)
+        self._thread.shutdown(wait=True)
 
 
 def _require_inputs(stage: Stage, decision: Decision) -> None:

@@ -1,13 +1,13 @@
 """Stage review: a picture a tracked frame that shows how well the track explains it, and videos that join them.
 
 Writes video/%05d.jpg, video.mp4, video.avi and review.json: `psnr_db`, of the colour overlay inside the face, one
-number a frame (null where no face is seen), and `psnr_db_median`. A killed run goes on where it stopped.
+number a frame (null where no face is seen), and `psnr_db_median`. A killed run goes on where it stopped. While
+the stage tracking runs, frames are drawn and coded as its checkpoints appear.
 """
 
 import json
 import math
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import numpy as np
 from loguru import logger
 
 from stages import files
+from stages.ahead import in_order
 from stages.context import StageContext
-from stages.encode import encode_pictures
+from stages.encode import PictureEncoder
 from stages.subject import Subject
-from tracker.config import Config
+from tracker.config import Config, ReviewSettings
 from tracker.errors import InputError
 from tracker.frame_file import extrinsics, head_params, load_frame
 from tracker.head.model import HeadModel
@@ -33,6 +34,7 @@ RESUMES = True
 
 # Drawing runs in numba and OpenCV, which release the interpreter lock: a second thread pays, a third waits for cores.
 _THREADS = 2
+_UNDER_WAY = 4
 
 
 def config_part(config: Config) -> dict[str, Any]:
@@ -80,19 +82,19 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     """
     indices = subject.frame_indices()
     done = _finished(subject) if context.resume else {}
-    waiting = [index for index in indices if index not in done]
-    if waiting:
-        painter = make_painter(subject, config)
-        for index, psnr in context.progress(_draw_all(painter, waiting), len(waiting)):
-            done[index] = psnr
-            with subject.review_progress_path.open("a") as file:
-                file.write(json.dumps([index, psnr]) + "\n")
+    painter = make_painter(subject, config) if len(done) < len(indices) else None
+    pictures = _pictures(painter, indices, done, context)
+    with PictureEncoder(config.fps, subject.video_mp4_path, subject.video_avi_path, config.review.crf) as encoder:
+        for index, psnr in context.progress(pictures, len(indices)):
+            if index not in done:
+                done[index] = psnr
+                with subject.review_progress_path.open("a") as file:
+                    file.write(json.dumps([index, psnr]) + "\n")
+            encoder.add(subject.review_path(index).read_bytes())
     with context.scalars() as scalars:
         for index in indices:
             if (psnr := done[index]) is not None:
                 scalars.add_scalar("review/psnr_db", psnr, index)
-    pattern = subject.video_dir / "%05d.jpg"
-    encode_pictures(pattern, config.fps, subject.video_mp4_path, subject.video_avi_path, config.review.crf)
     known = [value for value in done.values() if value is not None]
     median = round(float(np.median(known)), 3) if known else None
     files.write_json(subject.review_record_path, {"psnr_db_median": median, "psnr_db": [done[i] for i in indices]})
@@ -109,12 +111,12 @@ class _Painter:
     subject: Subject
     model: HeadModel
     head: ReviewHead
-    jpeg_quality: int
+    settings: ReviewSettings
 
     def draw(self, index: int, frame: dict[str, Any]) -> tuple[int, float | None]:
         """Writes video/<index>.jpg; returns the index and the overlay's PSNR, None where no face is seen."""
-        drawn = compose(self.head, self.shown(index, frame))
-        files.write_image(self.subject.review_path(index), drawn.picture, self.jpeg_quality)
+        drawn = compose(self.head, self.shown(index, frame), self.settings.panel_px)
+        files.write_image(self.subject.review_path(index), drawn.picture, self.settings.jpeg_quality)
         return index, round(drawn.psnr_db, 3) if math.isfinite(drawn.psnr_db) else None
 
     def shown(self, index: int, frame: dict[str, Any]) -> ReviewInput:
@@ -143,7 +145,7 @@ def make_painter(subject: Subject, config: Config) -> "_Painter":
     """Loads what all frames share."""
     model = load_head_model(config)
     albedo, valid = load_appearance(subject.appearance_path)
-    return _Painter(subject, model, review_head(model, albedo, valid), config.review.jpeg_quality)
+    return _Painter(subject, model, review_head(model, albedo, valid), config.review)
 
 
 def load_appearance(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -175,15 +177,21 @@ def _finished(subject: Subject) -> dict[int, float | None]:
     return done
 
 
-def _draw_all(painter: _Painter, indices: list[int]) -> Iterator[tuple[int, float | None]]:
-    """Draws frames on several threads, yields them in order; only a few wait at a time."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        waiting: list[Future[tuple[int, float | None]]] = []
+def _pictures(
+    painter: _Painter | None, indices: range, done: dict[int, float | None], context: StageContext
+) -> Iterator[tuple[int, float | None]]:
+    """Number and PSNR of each frame in order, once its picture is there; those not done are drawn on threads."""
+    finished = dict(done)
+
+    def frames() -> Iterator[int]:
         for index in indices:
-            # Read here: torch's list of allowed classes is one for the process, and threads would take it from another.
-            frame = load_frame(painter.subject.checkpoint_path(index))
-            waiting.append(pool.submit(painter.draw, index, frame))
-            if len(waiting) > 2 * _THREADS:
-                yield waiting.pop(0).result()
-        while waiting:
-            yield waiting.pop(0).result()
+            if index not in finished:
+                context.wait_for(context.subject.checkpoint_path(index))
+            yield index
+
+    def draw(index: int) -> tuple[int, float | None]:
+        if index in finished or painter is None:
+            return index, finished[index]
+        return painter.draw(index, load_frame(painter.subject.checkpoint_path(index)))
+
+    return in_order(draw, frames(), _THREADS, _UNDER_WAY)

@@ -16,6 +16,7 @@ import numpy as np
 from loguru import logger
 
 from stages import files
+from stages.ahead import in_order
 from stages.clip_files import frame_input, has_sparse, load_clip, picture_inputs
 from stages.context import StageContext
 from stages.report import summarise, write_report
@@ -45,6 +46,8 @@ def config_part(config: Config) -> dict[str, Any]:
         "optimize_jaw": config.optimize_jaw,
         "energy": config.energy.model_dump(),
         "tracking": config.tracking.model_dump(),
+        "write_meshes": config.write_meshes,
+        "write_depth": config.write_depth,
     }
 
 
@@ -84,9 +87,9 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     if first:
         logger.info(f"tracking: {first} of {len(indices)} frames are there, going on with frame {first}")
     past = _past(subject, first)
-    with context.scalars() as scalars, _Writer(subject, solver) as writer:
-        for index in context.progress(indices[first:], len(indices) - first):
-            frame = frame_input(subject, index, with_sparse)
+    frames = in_order(lambda index: (index, frame_input(subject, index, with_sparse)), indices[first:], 1, 3)
+    with context.scalars() as scalars, _Writer(subject, solver, config) as writer:
+        for index, frame in context.progress(frames, len(indices) - first):
             started = time.perf_counter()
             tracked = track_frame(solver, frame, past)
             milliseconds = (time.perf_counter() - started) * 1000
@@ -131,8 +134,10 @@ class _Job:
 class _Writer:
     """Writes frames in order on a thread of its own, checkpoint last."""
 
-    def __init__(self, subject: Subject, solver: FrameSolver) -> None:
+    def __init__(self, subject: Subject, solver: FrameSolver, config: Config) -> None:
         self._subject = subject
+        self._config = config
+        self._crop = subject.load_crop()
         self._clip = solver.clip
         self._triangles = solver.clip.model.triangles.numpy()
         self._pool = ThreadPoolExecutor(1)
@@ -157,10 +162,13 @@ class _Writer:
 
     def _write(self, job: _Job) -> None:
         subject, clip, state = self._subject, self._clip, job.tracked.state
-        view = surface_view(clip.model, clip.shape, state)
-        depth = depth_png(depth_buffer(clip.model, view, state, clip.intrinsics, clip.size))
-        files.write_image(subject.depth_path(job.index), depth)
-        files.write_bytes(subject.mesh_path(job.index), ply_bytes(view.vertices_head_m.numpy(), self._triangles))
+        if self._config.write_depth or self._config.write_meshes:
+            view = surface_view(clip.model, clip.shape, state)
+        if self._config.write_depth:
+            depth = depth_png(depth_buffer(clip.model, view, state, clip.intrinsics, clip.size))
+            files.write_image(subject.depth_path(job.index), depth)
+        if self._config.write_meshes:
+            files.write_bytes(subject.mesh_path(job.index), ply_bytes(view.vertices_head_m.numpy(), self._triangles))
         picture = subject.image_path(subject.number_of(job.index))
         files.write_atomic(subject.explained_path(job.index), lambda target: shutil.copyfile(picture, target))
         with subject.timings_path.open("a", newline="") as file:
@@ -171,8 +179,7 @@ class _Writer:
         clip, tracked = self._clip, job.tracked
         frame = encode_frame(clip.model, clip.shape, tracked.state, clip.intrinsics, clip.size, job.index)
         solution = tracked.solution
-        crop = self._subject.load_crop()
-        full = crop.full_frame_intrinsics(clip.intrinsics)
+        full = self._crop.full_frame_intrinsics(clip.intrinsics)
         frame["track"] = TrackRecord(
             status=tracked.status,
             reprojection_px=tracked.reprojection_px,
@@ -184,7 +191,7 @@ class _Writer:
         ).as_dict()
         frame["full_frame"] = {
             "K": full.matrix().astype(np.float32)[None],
-            "img_size": np.array(crop.source_size, np.int64),
+            "img_size": np.array(self._crop.source_size, np.int64),
         }
         frame["state"] = state_arrays(tracked.state)
         return frame

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from stages.config_file import dump_config, load_config
-from tracker.config import LEGACY_KEYS, Config, field_paths
+from tracker.config import LEGACY_KEYS, PROFILES, Config, field_paths, with_profile
 from tracker.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -140,3 +140,59 @@ def test_every_field_is_read_somewhere() -> None:
 def test_resolved_config_is_plain_yaml(tmp_path: Path) -> None:
     config, _ = load_config(_write(tmp_path, "actor: x\n"))
     assert yaml.safe_load(dump_config(config))["image_size"] == [512, 512]
+
+
+# ---- profiles
+
+
+def test_preview_sets_what_is_not_set(tmp_path: Path) -> None:
+    path = tmp_path / "a.yml"
+    path.write_text("actor: x\nprofile: preview\nsource_format: png\ntracking: {steps: 7}\n")
+    config, _ = load_config(path, ("calibration.frames=11",))
+    assert (config.tracking.levels, config.tracking.steps) == (1, 7)
+    assert (config.calibration.frames, config.calibration.rounds) == (11, 3)
+    assert config.source_format == "png"
+    assert not config.write_depth
+    assert config.review.panel_px == 256
+    assert load_config(_saved(tmp_path, config))[0] == config
+
+
+def test_set_key_wins_over_the_preview_also_with_the_full_profiles_value(tmp_path: Path) -> None:
+    path = tmp_path / "a.yml"
+    path.write_text("actor: x\nprofile: preview\n")
+    full = Config(actor="x")
+    config, _ = load_config(path, (f"tracking.levels={full.tracking.levels}", "write_meshes=true"))
+    assert config.tracking.levels == full.tracking.levels
+    assert config.write_meshes
+
+
+def test_full_profile_sets_nothing() -> None:
+    assert with_profile({"actor": "x", "profile": "full"}) == {"actor": "x", "profile": "full"}
+
+
+def test_every_profile_sets_known_keys_to_other_values() -> None:
+    full = Config(actor="x").model_dump()
+    for name, settings in PROFILES.items():
+        made = Config.model_validate(with_profile({"actor": "x", "profile": name})).model_dump()
+        for key, value in settings.items():
+            for inner, wanted in value.items() if isinstance(value, dict) else [(None, value)]:
+                assert (made[key][inner] if inner else made[key]) == wanted
+                assert (full[key][inner] if inner else full[key]) != wanted
+
+
+def test_section_that_is_no_section_is_still_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="tracking"):
+        load_config(_write(tmp_path, "actor: x\nprofile: preview\ntracking: 3\n"))
+
+
+def test_unknown_profile_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.yml"
+    path.write_text("actor: x\nprofile: fast\n")
+    with pytest.raises(InputError, match=r"a\.yml: profile: expected 'full' or 'preview', found 'fast'"):
+        load_config(path)
+
+
+def _saved(folder: Path, config: Config) -> Path:
+    path = folder / "saved.yml"
+    path.write_text(dump_config(config))
+    return path

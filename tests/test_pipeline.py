@@ -1,5 +1,6 @@
 """The runner: order, skipping, resuming, setting aside; on stages made for the test."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,92 @@ def test_stage_selection(chosen: tuple[str | None, str | None, str | None], expe
 def test_bad_stage_selection(chosen: tuple[str | None, str | None, str | None], message: str) -> None:
     with pytest.raises(InputError, match=message):
         pipeline.select_stages(*chosen)
+
+
+# ---- a stage beside another
+
+
+@dataclass
+class Follower(FakeStage):
+    """Copies each file of the leader as it appears, and notes how many there were at that moment."""
+
+    seen: list[int] = field(default_factory=list)
+
+    def run(self, subject: Subject, config: Config, context: StageContext) -> None:
+        self.runs.append(context.resume)
+        for i in range(3):
+            source = subject.input_dir / self.source / f"{i}.txt"
+            context.wait_for(source)
+            self.seen.append(len(list(source.parent.glob("*.txt"))))
+            target = subject.input_dir / self.target / source.name
+            files.write_text(target, source.read_text())
+            self.wrote.append(target.name)
+        if self.fail_at is not None:
+            raise SubjectError("the follower failed")
+
+
+@dataclass
+class Leader(FakeStage):
+    """Goes on only when the follower has made its copy of the file before."""
+
+    def run(self, subject: Subject, config: Config, context: StageContext) -> None:
+        for i in range(3):
+            if self.fail_at == i:
+                raise SubjectError("the leader failed")
+            files.write_text(subject.input_dir / self.target / f"{i}.txt", f"{i}")
+            deadline = time.monotonic() + 20
+            while not (subject.input_dir / "images" / f"{i}.txt").exists():
+                assert time.monotonic() < deadline, "the follower does not follow"
+                time.sleep(0.001)
+
+
+@pytest.fixture
+def pair(monkeypatch: pytest.MonkeyPatch) -> tuple[Leader, Follower]:
+    made = Leader("frames", "video.txt", "source"), Follower("crop", "source", "images")
+    monkeypatch.setattr(pipeline, "load_stage", {"frames": made[0], "crop": made[1]}.__getitem__)
+    monkeypatch.setattr(pipeline, "FOLLOWS", {"crop": "frames"})
+    return made
+
+
+def test_follower_works_on_files_as_they_appear(pair: tuple[Leader, Follower], subject: Subject) -> None:
+    config = Config(actor="x")
+    pipeline.run_stages(subject, config, ("frames", "crop"), "cpu", False)
+    assert pair[1].seen == [1, 2, 3]
+    assert pair[1].runs == [False]
+    for name in ("frames", "crop"):
+        made = manifest.read(subject.manifest_path(name))
+        assert made is not None
+        assert made.complete
+    pipeline.run_stages(subject, config, ("frames", "crop"), "cpu", False)
+    assert pair[1].runs == [False]
+    assert [step[1] for step in pipeline.plan(subject, config, ("frames", "crop"), False)] == [False, False]
+
+
+def test_follower_runs_alone_when_its_leader_is_up_to_date(pair: tuple[Leader, Follower], subject: Subject) -> None:
+    config = Config(actor="x")
+    pipeline.run_stages(subject, config, ("frames", "crop"), "cpu", False)
+    pipeline.run_stages(subject, config, ("crop",), "cpu", True)
+    assert pair[1].seen == [1, 2, 3, 3, 3, 3]
+
+
+def test_leader_that_fails_stops_its_follower(pair: tuple[Leader, Follower], subject: Subject) -> None:
+    pair[0].fail_at = 2
+    with pytest.raises(SubjectError, match="the leader failed"):
+        pipeline.run_stages(subject, Config(actor="x"), ("frames", "crop"), "cpu", False)
+    assert pair[1].wrote == ["0.txt", "1.txt"]
+    made = manifest.read(subject.manifest_path("crop"))
+    assert made is not None
+    assert not made.complete
+    pair[0].fail_at = None
+    pipeline.run_stages(subject, Config(actor="x"), ("frames", "crop"), "cpu", False)
+    # What the follower had made of an unfinished input is not trusted.
+    assert pair[1].runs == [False, False]
+    assert pair[1].wrote == ["0.txt", "1.txt", "0.txt", "1.txt", "2.txt"]
+
+
+def test_follower_that_fails_leaves_its_leader_complete(pair: tuple[Leader, Follower], subject: Subject) -> None:
+    pair[1].fail_at = 0
+    with pytest.raises(SubjectError, match="the follower failed"):
+        pipeline.run_stages(subject, Config(actor="x"), ("frames", "crop"), "cpu", False)
+    made = [manifest.read(subject.manifest_path(name)) for name in ("frames", "crop")]
+    assert [m is not None and m.complete for m in made] == [True, False]

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import subprocess
+import time
 
 import cv2
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 
 from stages import files, review
 from stages.context import StageContext
+from stages.encode import PictureEncoder
 from stages.pipeline import run_stages
 from stages.video import ffmpeg_binary
-from tracker.errors import InputError
+from tracker.errors import InputError, SubjectError
 from tracker.frame_file import load_frame
 from tracker.head.generic import load_generic
 from tracker.overlay import GREEN, RED
@@ -188,3 +190,48 @@ def test_measured_pixels_are_face_pixels(painter) -> None:
     face = coverage(drawing, painter.head.measured)
     everything = coverage(drawing)
     assert 0.2 < face.sum() / everything.sum() < 0.7
+
+
+def test_small_panels_show_the_same_at_a_smaller_size(painter) -> None:
+    frame = shown(painter, 2)
+    large, small = compose(painter.head, frame), compose(painter.head, frame, panel_px=256)
+    assert small.picture.shape == (256 + FOOTER_PX, 4 * 256, 3)
+    shrunk = cv2.resize(large.picture[:512], (1024, 256), interpolation=cv2.INTER_AREA)
+    difference = np.abs(shrunk.astype(int) - small.picture[:256]).mean((0, 2)).reshape(4, 256).mean(1)
+    # Input, overlay and geometry differ by resampling alone; the lines of the landmarks stay one pixel wide.
+    assert (difference[[0, 1, 3]] < 1.5).all()
+    assert abs(small.psnr_db - large.psnr_db) < 3
+
+
+def test_videos_are_the_same_however_long_a_picture_was_waited_for(reviewed, tmp_path) -> None:
+    subject, config = reviewed
+    pictures = [path.read_bytes() for path in files.list_images(subject.video_dir)]
+    made = []
+    for name, pause in (("a", 0), ("b", 0.05)):
+        with PictureEncoder(config.fps, tmp_path / f"{name}.mp4", tmp_path / f"{name}.avi", 20) as encoder:
+            for picture in pictures:
+                encoder.add(picture)
+                time.sleep(pause)
+        made.append((tmp_path / f"{name}.mp4").read_bytes() + (tmp_path / f"{name}.avi").read_bytes())
+    assert made[0] == made[1]
+    # The avi holds the pictures as they are.
+    assert all(picture in (tmp_path / "a.avi").read_bytes() for picture in pictures)
+
+
+def _encode(folder, pictures) -> None:
+    with PictureEncoder(25, folder / "a.mp4", folder / "a.avi", 20) as encoder:
+        for picture in pictures:
+            encoder.add(picture)
+
+
+def _given_up():
+    yield b"no picture"
+    raise RuntimeError("given up")
+
+
+def test_failed_encoding_leaves_no_video(tmp_path) -> None:
+    with pytest.raises(SubjectError, match=r"a\.mp4: ffmpeg could not write it"):
+        _encode(tmp_path, [b"no picture"])
+    with pytest.raises(RuntimeError, match="given up"):
+        _encode(tmp_path, _given_up())
+    assert not list(tmp_path.iterdir())

@@ -43,11 +43,29 @@ LEGACY_KEYS = frozenset(
 )
 
 
+# What each profile sets where the file does not. preview is for a first look at a clip: landmarks and one pyramid
+# level, a shorter calibration, no meshes and depth pictures, and small review frames.
+PROFILES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "preview": {
+        "source_format": "jpg",
+        "write_meshes": False,
+        "write_depth": False,
+        "calibration": {"frames": 8, "rounds": 3},
+        "tracking": {"levels": 1},
+        "review": {"panel_px": 256, "jpeg_quality": 85},
+    },
+}
+
+
 class ReviewSettings(BaseModel):
     """The review frames and the video that joins them."""
 
     model_config = SETTINGS
 
+    panel_px: int = Field(
+        1024, ge=64, le=4096, description="Width of each of the four panels of a review frame at most, pixels."
+    )
     jpeg_quality: int = Field(92, ge=1, le=100, description="Quality of the review frames video/%05d.jpg, 1 to 100.")
     crf: int = Field(20, ge=0, le=51, description="H.264 constant rate factor of video.mp4; 0 lossless, 51 worst.")
 
@@ -65,6 +83,9 @@ class Config(BaseModel):
         "", description="Name of the folder in save_folder; empty: the config file's name without .yml."
     )
     save_folder: str = Field("./output/", min_length=1, description="Folder that receives one folder a subject.")
+    profile: Literal["full", "preview"] = Field(
+        "full", description="preview: other defaults, for a fast first look (see below); keys that you set win."
+    )
 
     fps: float = Field(25.0, gt=0, le=1000, description="Frames a second taken from the video, Hz.")
     source_format: Literal["png", "jpg"] = Field(
@@ -115,6 +136,9 @@ class Config(BaseModel):
     fix_principal_point: bool = Field(
         False, description="Hold the principal point at the centre of the tracked picture (some readers drop it)."
     )
+
+    write_meshes: bool = Field(True, description="Write mesh/, a PLY a frame.")
+    write_depth: bool = Field(True, description="Write depth/, a 16-bit picture a frame.")
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch finds it, else CPU.")
 
@@ -167,3 +191,19 @@ def field_paths(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             paths += field_paths(info.annotation, f"{prefix}{name}.")
     return paths
+
+
+def with_profile(data: dict[str, Any]) -> dict[str, Any]:
+    """Fills in what the profile named in a config file's data sets and the data does not.
+
+    Args:
+        data: keys and values as a file gives them; sections are dicts.
+
+    Returns:
+        The data with the profile's keys; unchanged where it names no profile or an unknown one, which `Config` refuses.
+    """
+    filled = dict(data)
+    for key, value in PROFILES.get(str(data.get("profile")), {}).items():
+        given = filled.get(key, {} if isinstance(value, dict) else value)
+        filled[key] = {**value, **given} if isinstance(value, dict) and isinstance(given, dict) else given
+    return filled

@@ -1,7 +1,7 @@
 """One review frame: input | colour overlay | landmarks | shaded geometry, with a footer (metrical-tracker's layout)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -22,8 +22,6 @@ from tracker.render import (
 )
 
 FOOTER_PX = 24
-# Wider panels are shrunk: four of them side by side stay within what players decode.
-MAX_PANEL_PX = 1024
 GEOMETRY_OPACITY = 0.9
 STATUS_COLOURS = {"ok": GREEN, "poor": AMBER, "lost": RED}
 # Regions behind the lips, by the names that head models use; the overlay shows the input there.
@@ -159,27 +157,36 @@ def _clay_tone(model: HeadModel) -> np.ndarray:
     return tone
 
 
-def compose(head: ReviewHead, shown: ReviewInput) -> ReviewFrame:
+def compose(head: ReviewHead, shown: ReviewInput, panel_px: int = 1024) -> ReviewFrame:
     """Draws a review frame.
 
     Args:
         head: from `review_head`.
         shown: the frame.
+        panel_px: a wider picture is shrunk to this width before anything is drawn; four panels of 1024 side by side
+            stay within what players decode.
 
     Returns:
-        The picture and the overlay's PSNR.
+        The picture and the overlay's PSNR, at the size that is drawn.
     """
+    scale = min(1.0, panel_px / shown.image.shape[1])
+    shown = _shrunk(shown, scale)
     overlay, geometry, psnr = _drawn(head, shown)
-    height, width = shown.image.shape[:2]
-    scale = min(1.0, MAX_PANEL_PX / width)
-    size = (2 * round(width * scale / 2), 2 * round(height * scale / 2))
     panels = [shown.image, overlay, shown.image, geometry]
-    if size != (width, height):
-        panels = [cv2.resize(panel, size, interpolation=cv2.INTER_AREA) for panel in panels]
     lines = (shown.detected478_px, shown.fitted478_px, shown.detected68_px)
     panels[2] = draw_landmarks(panels[2], *lines, scale=scale)
     row = np.concatenate(panels, 1)
     return ReviewFrame(np.concatenate([row, _footer(row.shape[1], shown, psnr)]), psnr)
+
+
+def _shrunk(shown: ReviewInput, scale: float) -> ReviewInput:
+    """The frame in a smaller picture of even sides; its landmarks are left in pixels of the larger one."""
+    if scale == 1:
+        return shown
+    height, width = (2 * round(side * scale / 2) for side in shown.image.shape[:2])
+    image = cv2.resize(shown.image, (width, height), interpolation=cv2.INTER_AREA)
+    view = replace(shown.view, intrinsics=shown.view.intrinsics.scaled(scale), size=(height, width))
+    return replace(shown, image=image, view=view)
 
 
 def _drawn(head: ReviewHead, shown: ReviewInput) -> tuple[np.ndarray, np.ndarray, float]:
