@@ -165,8 +165,15 @@ def track(clip: Path, output: Path, overrides: Sequence[str]) -> str | None:
     return said[-1].strip() if said else f"exit code {done.returncode}"
 
 
-def run_clip(text: str, clip: Path, output: Path, overrides: Sequence[str]) -> Row:
+def run_clip(text: str, clip: Path, output: Path, overrides: Sequence[str], stride: int = 1) -> Row:
     """Tracks and scores one clip.
+
+    Args:
+        text: see `parse_clip`.
+        clip: its input folder.
+        output: output folder of this clip and configuration.
+        overrides: `key=value` settings.
+        stride: every how many frames of a scanned clip are judged.
 
     Returns:
         Its figures, `clip` and `seconds`; only `clip` and `failed` where the tracker failed.
@@ -181,7 +188,7 @@ def run_clip(text: str, clip: Path, output: Path, overrides: Sequence[str]) -> R
     seconds = time.perf_counter() - start
     name, seed = parse_clip(text)
     if seed is None:
-        return {"clip": text, "seconds": seconds, **scan_row(name, clip, output)}
+        return {"clip": text, "seconds": seconds, **scan_row(name, clip, output, stride)}
     figures = score(clip, output)
     signed = 100 * (figures["focal_px"] / figures["focal_true_px"] - 1)
     holds = figures.get("focal_interval_holds")
@@ -249,20 +256,18 @@ def _lines(lines: Sequence[Sequence[str]], markdown: bool) -> str:
     return "\n".join(shown)
 
 
-def measure(clips: Sequence[str], out: Path, variants: dict[str, Sequence[str]], frames: int) -> dict[str, list[Row]]:
+def measure(given: argparse.Namespace, variants: dict[str, Sequence[str]]) -> dict[str, list[Row]]:
     """Runs every configuration on every clip; the configurations take turns.
 
     Args:
-        clips: see `parse_clip`.
-        out: folder of clips, tracks and results.
-        variants: name of each configuration (a plain folder name is made of it) and its settings.
-        frames: length of rendered clips.
+        given: the command line.
+        variants: name of each configuration and its settings.
     """
     rows: dict[str, list[Row]] = {name: [] for name in variants}
-    for text in clips:
-        clip = prepare(text, out / "clips", frames)
+    for text in given.clips:
+        clip = prepare(text, given.out / "clips", given.frames)
         for place, (name, overrides) in enumerate(variants.items()):
-            row = run_clip(text, clip, out / f"run{place}" / clip.name, overrides)
+            row = run_clip(text, clip, given.out / f"run{place}" / clip.name, overrides, given.stride)
             rows[name].append(row)
             words = row.get("failed") or f"{row['seconds']:.0f} s"
             print(f"{text}, {name}: {words}", file=sys.stderr)
@@ -301,6 +306,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder that receives clips, tracks and results.json")
     parser.add_argument("--frames", type=int, default=FRAMES, help="length of rendered clips")
+    parser.add_argument(
+        "--stride", type=int, default=1, help="judge only every n-th frame of a scanned clip; above 1 without jitter"
+    )
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument(
         "--against", action="append", default=[], metavar="KEY=VALUE", help="what a second configuration changes"
@@ -322,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         variants = {name: [*given.overrides, *overrides] for name, overrides in ABLATION.items()}
     elif given.against:
         variants[" ".join([*given.overrides, *given.against])] = [*given.overrides, *given.against]
-    rows = measure(given.clips, given.out, variants, given.frames)
+    rows = measure(given, variants)
     facts = machine()
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     if given.ablation:

@@ -29,24 +29,24 @@ def is_scan(name: str) -> bool:
     return (scan_folder(name) / "truth.npz").is_file() and EVALUATOR.is_file()
 
 
-def evaluate(name: str, clip: Path, output: Path, meshes_of: Path | None = None) -> dict[str, Any]:
+def evaluate(name: str, clip: Path, judged: Path, stride: int) -> dict[str, Any]:
     """The evaluator's figures of a track, read again if the track has not changed since.
 
     Args:
         name: of the scanned clip.
         clip: input folder, with bbox.pt.
-        output: output folder of the track.
-        meshes_of: a folder with mesh/ and checkpoint/ to judge instead of the track's own.
+        judged: folder with mesh/ and checkpoint/.
+        stride: every how many frames; jitter needs 1.
 
     Raises:
         SystemExit: the evaluator failed.
     """
-    judged = meshes_of or output
-    target = judged / "evaluation.json"
+    target = judged / f"evaluation_{stride}.json"
     newest = max(path.stat().st_mtime for path in (judged / "mesh").iterdir())
     if not target.exists() or target.stat().st_mtime < newest:
         command = [sys.executable, str(EVALUATOR), "--gt", str(scan_folder(name) / "truth.npz")]
         command += ["--output", str(judged), "--input", str(clip), "--json", str(target)]
+        command += ["--stride", str(stride)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=single_threaded())
         if done.returncode:
             raise SystemExit(f"{EVALUATOR} failed on {judged}: {done.stderr.strip().splitlines()[-1:]}")
@@ -58,6 +58,8 @@ def evaluate(name: str, clip: Path, output: Path, meshes_of: Path | None = None)
 
 def mean_head_copy(output: Path, folder: Path) -> Path:
     """A copy of a track whose meshes have no identity: the mean head in the same poses and expressions.
+
+    One that is newer than the track is kept.
 
     Args:
         output: of the track.
@@ -73,13 +75,18 @@ def mean_head_copy(output: Path, folder: Path) -> Path:
     from tracker.head_choice import load_head_model
     from tracker.mesh_files import ply_bytes
 
+    tracked = sorted((output / "checkpoint").glob("*.frame"))
+    meshes = {path.stem: path.stat().st_mtime for path in (folder / "mesh").glob("*.ply")}
+    newest = max((path.stat().st_mtime for path in tracked), default=0.0)
+    if meshes.keys() == {path.stem for path in tracked} and newest <= min(meshes.values(), default=0.0):
+        return folder
     config, _ = load_config(output / "config.yml")
     model = load_head_model(config)
     for name in ("mesh", "checkpoint"):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for old in (folder / name).iterdir():
             old.unlink()
-    for path in sorted((output / "checkpoint").glob("*.frame")):
+    for path in tracked:
         found = head_params(load_frame(path), model)
         vertices = model.vertices(replace(found, shape=torch.zeros_like(found.shape)))
         (folder / "mesh" / f"{path.stem}.ply").write_bytes(ply_bytes(vertices.numpy(), model.triangles.numpy()))
@@ -87,17 +94,24 @@ def mean_head_copy(output: Path, folder: Path) -> Path:
     return folder
 
 
-def scan_row(name: str, clip: Path, output: Path) -> dict[str, float | None]:
+def scan_row(name: str, clip: Path, output: Path, stride: int) -> dict[str, float | None]:
     """One row of the scans' table.
+
+    Args:
+        name: of the scanned clip.
+        clip: its input folder.
+        output: of the track.
+        stride: every how many frames are judged; an evaluation takes a second a frame.
 
     Returns:
         Medians over all vertices and frames: `rigid_mm`, `one_scale_mm`, the same `mean_` of the mean head,
         `relative_rotation_degrees`, `mesh_rotation_degrees` (rotation left to the rigid alignment), `focal_percent`
-        (signed), `focal_holds` (1 or 0; None where no interval is reported), `jitter_mm`, `scale`, frames by status.
+        (signed), `focal_holds` (1 or 0; None where no interval is reported), `jitter_mm` (None at a stride), `scale`,
+        frames by status.
     """
     report = json.loads((output / "report.json").read_text())["summary"]
-    own = evaluate(name, clip, output)
-    mean = evaluate(name, clip, output, mean_head_copy(output, output / "mean_head"))
+    own = evaluate(name, clip, output, stride)
+    mean = evaluate(name, clip, mean_head_copy(output, output / "mean_head"), stride)
     focal, rotation = own["4_focal_error_percent"], own["3_rotation_deg"]
     interval = None if report.get("focal_given") else report.get("focal_full_frame_px_95")
     return {

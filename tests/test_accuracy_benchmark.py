@@ -1,6 +1,7 @@
 """The accuracy benchmark: clips made once, failures as rows, tables of what was measured, scans judged twice."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -137,8 +138,13 @@ def test_ablation_table_is_markdown_with_medians_and_failures() -> None:
 def test_mean_head_copy_keeps_all_but_the_identity(demo_track, tmp_path) -> None:
     subject = demo_track[0]
     folder = scans.mean_head_copy(subject.output_dir, tmp_path / "mean")
-    again = scans.mean_head_copy(subject.output_dir, tmp_path / "mean")
-    assert folder == again
+    first = next((folder / "mesh").iterdir())
+    written = first.stat().st_mtime_ns
+    scans.mean_head_copy(subject.output_dir, folder)
+    assert first.stat().st_mtime_ns == written
+    os.utime(subject.checkpoint_path(0))
+    scans.mean_head_copy(subject.output_dir, folder)
+    assert first.stat().st_mtime_ns > written
     names = sorted(path.stem for path in (folder / "mesh").iterdir())
     assert names == [path.stem for path in sorted((folder / "checkpoint").iterdir())]
     assert len(names) == len(subject.frame_indices())
@@ -173,8 +179,10 @@ def test_scan_row_reads_own_and_mean_head(tmp_path, monkeypatch, interval, holds
     summary = {"ok": 120, "poor": 5, "lost": 0, "focal_full_frame_px_95": interval, "focal_given": False}
     (tmp_path / "report.json").write_text(json.dumps({"summary": summary}))
     monkeypatch.setattr(scans, "mean_head_copy", lambda output, folder: folder)
-    monkeypatch.setattr(scans, "evaluate", lambda name, clip, output, of=None: _figures(2.0 if of is None else 2.6))
-    row = scans.scan_row("head_x", tmp_path, tmp_path)
+    monkeypatch.setattr(
+        scans, "evaluate", lambda name, clip, judged, _: _figures(2.6 if judged.name == "mean_head" else 2.0)
+    )
+    row = scans.scan_row("head_x", tmp_path, tmp_path, 1)
     assert (row["frames_ok"], row["frames_poor"], row["frames_lost"]) == (120, 5, 0)
     assert (row["rigid_mm"], row["one_scale_mm"]) == (2.0, 1.5)
     assert (row["mean_rigid_mm"], row["mean_one_scale_mm"]) == (2.6, 2.1)
@@ -194,11 +202,13 @@ def test_the_evaluator_runs_once_for_an_unchanged_track(tmp_path, monkeypatch) -
 
     monkeypatch.setattr(scans.subprocess, "run", run)
     for _ in range(2):
-        assert scans.evaluate("head_x", tmp_path / "in", tmp_path)["1_scale_mesh_to_gt"] == 1.03
+        assert scans.evaluate("head_x", tmp_path / "in", tmp_path, 1)["1_scale_mesh_to_gt"] == 1.03
     assert len(runs) == 1
-    (tmp_path / "evaluation.json").write_text(json.dumps({"error": "no frames to compare"}))
+    scans.evaluate("head_x", tmp_path / "in", tmp_path, 4)
+    assert runs[1][-2:] == ["--stride", "4"]
+    (tmp_path / "evaluation_1.json").write_text(json.dumps({"error": "no frames to compare"}))
     with pytest.raises(SystemExit, match="no frames to compare"):
-        scans.evaluate("head_x", tmp_path / "in", tmp_path)
+        scans.evaluate("head_x", tmp_path / "in", tmp_path, 1)
 
 
 @pytest.mark.slow
