@@ -222,3 +222,27 @@ def test_errors_name_what_is_wrong(tracked, tmp_path: Path) -> None:
         np.save(path, np.zeros((478, 2)))
     with pytest.raises(SubjectError, match="no face in the frames that are left"):
         run_stages(subject, config, ("calibration",), "cpu", False)
+
+
+def test_without_meshes_and_depth(tracked, tmp_path: Path) -> None:
+    _, _, home = tracked
+    subject, config = _copy(home, tmp_path / "home", "write_meshes=false", "write_depth=false")
+    before = _bytes(subject.checkpoint_dir)
+    run_stages(subject, config, ("tracking",), "cpu", False)
+    assert not subject.mesh_dir.exists()
+    assert not subject.depth_dir.exists()
+    assert _bytes(subject.checkpoint_dir) == before
+    assert [step[1] for step in plan(subject, config, ("tracking",), False)] == [False]
+
+
+def test_preview_runs_through_and_beside_each_other(tracked, tmp_path: Path) -> None:
+    _, _, home = tracked
+    subject, config = _copy(home, tmp_path / "home", "profile=preview", "tracking.levels=1")
+    seconds = run_stages(subject, config, (*STAGES, "review"), "cpu", False)
+    assert list(seconds) == [*STAGES, "review"]
+    assert {path.suffix for path in subject.source_paths()} == {".jpg"}
+    assert len(list(subject.checkpoint_dir.iterdir())) == COUNT
+    assert not subject.mesh_dir.exists()
+    assert files.read_image(subject.review_path(0)).shape[1] == 4 * 256
+    assert subject.video_mp4_path.is_file()
+    assert not [step for step in plan(subject, config, (*STAGES, "review"), False) if step[1]]
