@@ -1,7 +1,7 @@
 """Stage landmarks: images/ to kpt_dense/ (478 FaceMesh points) and kpt/ (68 iBUG points)."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,14 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     """
     sparse_name = _sparse_name(config)
     sparse = _sparse(sparse_name, context.device)
-    numbers = subject.image_numbers()
+    # Beside the stage crop not all pictures are there yet; their number is that of source/.
+    numbers = range(1, len(subject.source_paths()) + 1) if context.leader is not None else subject.image_numbers()
+    # The graphs start once there is a picture: starting them mutes the console, on which crop says what it found.
+    context.wait_for(subject.image_path(1))
     found_by: list[str] = []
     with FaceMesh(_FACES_FOLLOWED, tracking=True) as mesh, FaceFinder() as finder:
         search = _Search(mesh, finder, _follower(subject.load_crop(), config))
-        pictures = in_order(lambda number: (number, files.read_image(subject.image_path(number))), numbers, 1, 4)
+        pictures = _pictures(subject, numbers, context)
         for number, image in context.progress(pictures, len(numbers)):
             face, means = search.next(image)
             dense = np.zeros((facemesh.POINT_COUNT, 2)) if face is None else face.points_px
@@ -72,6 +75,16 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     providers = Providers(facemesh.NAME, sparse_name, tuple(bool(means) for means in found_by), tuple(found_by))
     subject.save_providers(providers)
     _report(subject, config, providers, context)
+
+
+def _pictures(subject: Subject, numbers: Sequence[int], context: StageContext) -> Iterator[tuple[int, np.ndarray]]:
+    """Number and picture, read ahead on a thread."""
+
+    def read(number: int) -> tuple[int, np.ndarray]:
+        context.wait_for(subject.image_path(number))
+        return number, files.read_image(subject.image_path(number))
+
+    return in_order(read, numbers, 1, 4)
 
 
 def _follower(crop: Crop, config: Config) -> FaceFollower:

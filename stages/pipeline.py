@@ -22,7 +22,7 @@ __all__ = ["STAGES", "Stage", "StageContext", "plan", "run_stages", "select_stag
 
 STAGES = ("frames", "crop", "landmarks", "identity", "calibration", "tracking", "review")
 # Stages that run beside an earlier one, on its files as they appear: its name. They ask `StageContext.wait_for`.
-FOLLOWS = {"review": "tracking"}
+FOLLOWS = {"landmarks": "crop", "review": "tracking"}
 
 
 class Stage(Protocol):
@@ -131,12 +131,12 @@ def plan(subject: Subject, config: Config, names: Sequence[str], force: bool) ->
     for name in names:
         decision = decide(load_stage(name), subject, config, hashes, force)
         earlier = [step[0] for step in steps if step[1]]
-        if FOLLOWS.get(name) in earlier:
-            steps.append((name, True, f"runs beside {FOLLOWS[name]}"))
-        elif not decision.run and earlier:
-            steps.append((name, True, f"depends on {earlier[0]}; skipped if that changes nothing it reads"))
-        else:
+        if decision.run or not earlier:
             steps.append((name, decision.run, decision.reason))
+        elif FOLLOWS.get(name) in earlier:
+            steps.append((name, True, f"runs beside {FOLLOWS[name]}"))
+        else:
+            steps.append((name, True, f"depends on {earlier[0]}; skipped if that changes nothing it reads"))
     return steps
 
 

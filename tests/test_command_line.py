@@ -64,7 +64,7 @@ def test_dry_run_says_why_and_writes_nothing(home: Path, capsys: pytest.CaptureF
     rows = [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()]
     assert rows[0][2:] == ["skip", "up to date"]
     assert rows[1][2:] == ["run", "config changed: bbox_scale"]
-    assert rows[2][3].startswith("depends on crop")
+    assert rows[2][2:] == ["run", "runs beside crop"]
 
 
 @pytest.mark.parametrize(

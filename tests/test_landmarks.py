@@ -1,5 +1,7 @@
 """Landmarks: the detector wrappers, the choice among faces, and the stage."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import clips
@@ -19,6 +21,7 @@ from tracker.detectors.follow import FaceFollower, common_face
 from tracker.detectors.landmark_maps import IBUG68_FROM_478, ibug68_from_478
 from tracker.errors import InputError, SubjectError
 
+ROOT = Path(__file__).resolve().parent.parent
 LEFT_IRIS, RIGHT_IRIS, NOSE_TIP = 473, 468, 4
 
 
@@ -281,3 +284,26 @@ def test_fan_is_used_where_its_weights_are(subject: Subject, tmp_path: Path, mon
     net.face_detector = type("Boxes", (), {"reference_scale": 195})()
     expected = net.get_landmarks_from_image(image, detected_faces=[face.box_px])[0]
     np.testing.assert_allclose(subject.load_kpt(0), expected + 0.5, atol=1e-6)
+
+
+def test_console_is_back_after_several_threads_were_quiet(tmp_path: Path) -> None:
+    code = """
+import os, sys, threading
+from tracker.detectors.quiet import quiet_stderr
+inside, out = threading.Barrier(2), threading.Event()
+def second():
+    with quiet_stderr():
+        inside.wait()
+        out.wait()
+        os.write(2, b'muted ')
+thread = threading.Thread(target=second)
+with quiet_stderr():
+    thread.start()
+    inside.wait()
+    os.write(2, b'muted ')
+out.set()
+thread.join()
+os.write(2, b'heard')
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert done.stderr == b"heard"

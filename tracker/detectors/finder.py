@@ -4,12 +4,18 @@ FaceMesh's own detector shrinks the whole picture to 128 x 128, so that a face o
 mediapipe's full-range detector reaches about twice as far; tiles of the picture bring smaller ones into reach.
 """
 
+from contextlib import ExitStack, closing
+from functools import cached_property
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tracker.detectors.facemesh import Face, FaceMesh
 from tracker.detectors.quiet import quiet_stderr
+
+if TYPE_CHECKING:
+    from mediapipe.python.solutions.face_detection import FaceDetection
 
 _MAX_FACES = 8
 # Below 0.5 the full-range detector finds more small faces; FaceMesh's own check throws out what is none.
@@ -21,16 +27,27 @@ _SAME_FACE = 0.4
 
 
 class FaceFinder:
-    """Finds all faces of a single picture. Use as a context manager."""
+    """Finds all faces of a single picture. Use as a context manager.
+
+    Each of the two graphs starts when it is first needed: where one face is tracked throughout, neither is.
+    """
 
     def __init__(self) -> None:
-        """Starts the graphs."""
-        self._mesh = FaceMesh(_MAX_FACES, tracking=False)
+        """Nothing is started yet."""
+        self._started = ExitStack()
+
+    @cached_property
+    def _mesh(self) -> FaceMesh:
+        return self._started.enter_context(FaceMesh(_MAX_FACES, tracking=False))
+
+    @cached_property
+    def _detector(self) -> "FaceDetection":
         with quiet_stderr():
             from mediapipe.python.solutions.face_detection import FaceDetection
 
-            self._detector = FaceDetection(min_detection_confidence=_DETECTOR_CONFIDENCE, model_selection=1)
-            self._detector.process(np.zeros((64, 64, 3), np.uint8))
+            detector = FaceDetection(min_detection_confidence=_DETECTOR_CONFIDENCE, model_selection=1)
+            detector.process(np.zeros((64, 64, 3), np.uint8))
+        return self._started.enter_context(closing(detector))
 
     def __enter__(self) -> "FaceFinder":
         return self
@@ -38,8 +55,7 @@ class FaceFinder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._mesh.__exit__(kind, error, traceback)
-        self._detector.close()
+        self._started.close()
 
     def find(self, image: np.ndarray, wanted: int = 1) -> tuple[list[Face], str]:
         """Faces by the first means that finds enough.
