@@ -101,7 +101,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     pictures.show(0, rest, first_states(task, rest.rest), camera.intrinsics)
     geometry = solve_geometry(task)
     state = geometry.state
-    points = landmarks.template.with_shape(state.shape).moved(state.offsets_m)
+    points = landmarks.template.with_shape(state.shape).moved(geometry.offsets_m)
     pictures.show(1, points, state.frames, state.intrinsics)
     calibration = solve_appearance(task, geometry)
     pictures.show(2, points, calibration.states, state.intrinsics, keyframes=True)
@@ -242,6 +242,7 @@ def _write(
         albedo=clip.albedo.numpy(),
         seen=clip.seen.numpy(),
         light=clip.light.numpy(),
+        depth_m=np.array(clip.depth_m),
         frames=np.array(chosen),
         reprojection_px=np.array(geometry.reprojection_px),
         photometric_l1=np.array(calibration.photometric_l1),

@@ -52,6 +52,7 @@ class CalibrationRecord:
         albedo: (M, 3) float32 albedo of the samples.
         seen: (M,) float32 weight with which each sample was seen.
         light: (9, 3) mean light, camera axes.
+        depth_m: () typical distance of the head.
         frames: (K,) calibration frames.
         reprojection_px: () median landmark error over them.
         photometric_l1: () mean absolute colour residual over them.
@@ -66,6 +67,7 @@ class CalibrationRecord:
     albedo: np.ndarray
     seen: np.ndarray
     light: np.ndarray
+    depth_m: np.ndarray
     frames: np.ndarray
     reprojection_px: np.ndarray
     photometric_l1: np.ndarray
@@ -140,5 +142,6 @@ def load_clip(subject: Subject, config: Config, model: HeadModel) -> tuple[ClipM
         albedo=torch.from_numpy(record.albedo),
         seen=torch.from_numpy(record.seen),
         light=torch.from_numpy(record.light),
+        depth_m=float(record.depth_m),
     )
     return clip, record

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from tracker.appearance import estimate_light, mean_albedo, unwrap
 from tracker.clip import ClipModel
-from tracker.image import ImageLevel, contrast, inside, sample
+from tracker.image import ImageLevel, inside, sample
+from tracker.local_contrast import local_contrast, window_axes
 from tracker.residuals.projection import project_state
 from tracker.shading import SH_CONSTANTS, sh_basis
 from tracker.state import FrameState
@@ -49,7 +50,7 @@ def view_samples(
         clip: geometry and samples.
         states: K solved frames.
         pictures: their pyramids.
-        sigma_px: width of the local mean of `tracker.image.contrast`.
+        sigma_px: width of the local mean, pixels of each level.
     """
     colours, contrasts, weights, normals = [], [], [], []
     for state, levels in zip(states, pictures, strict=True):
@@ -59,10 +60,14 @@ def view_samples(
         pixels = project_state(clip.sample_points, state, clip.intrinsics)
         weights.append((visible & inside(pixels, clip.size)).float() * cosine.clamp_min(0) ** 2)
         normals.append(normals_head @ state.R.float().T)
+        points = clip.samples.surface.at(clip.model, view.vertices_cam_m(state))
         colours.append(sample(levels[0].pixels, pixels)[0])
-        contrasts.append(
-            torch.stack([sample(contrast(level, sigma_px).pixels, pixels * level.scale)[0] for level in levels])
-        )
+        values = []
+        for level in levels:
+            lens, sigma_m = clip.intrinsics.scaled(level.scale), clip.contrast_sigma_m(sigma_px, level.scale)
+            axes = window_axes(points, normals[-1], lens, sigma_m)
+            values.append(local_contrast(level, pixels * level.scale, axes))
+        contrasts.append(torch.stack(values))
     return SampleViews(torch.stack(colours), torch.stack(contrasts, 1), torch.stack(weights), torch.stack(normals))
 
 

@@ -12,17 +12,33 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tracker.bundle_equations import BundleEquations, FrameRows, SharedBlocks
+from tracker.bundle_equations import BundleEquations, CoupledEquations, FrameRows, SharedBlocks
 from tracker.camera import Intrinsics
-from tracker.image import ImageLevel
 from tracker.normal_equations import NormalEquations
 from tracker.points import PointSet, PointTemplate
 from tracker.problem import Bounds
-from tracker.residuals.photometric import PhotometricTerm
 from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
-from tracker.residuals.projection import ShapeMotion, linearise_projection, project_state
+from tracker.residuals.projection import ShapeMotion, along_dolly, linearise_projection, project_state
+from tracker.residuals.shared_colours import SharedColours
 from tracker.robust import Kernel, huber
 from tracker.state import FrameState
+
+
+@dataclass(frozen=True, eq=False)
+class OffsetModel:
+    """Normal distribution of the landmark offsets in head space, independent in every landmark and direction.
+
+    Attributes:
+        mean_m: (N, 3) metres.
+        std_m: (N,) metres; 0 holds an offset at its mean.
+    """
+
+    mean_m: Tensor
+    std_m: Tensor
+
+    def offsets_m(self, coefficients: Tensor) -> Tensor:
+        """(N, 3) standard deviations to (N, 3) metres."""
+        return self.mean_m + self.std_m[:, None] * coefficients
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +48,13 @@ class BundleState:
     Attributes:
         shape: (S,) identity in standard deviations.
         intrinsics: camera of the crop, pixels.
-        offsets_m: (N, 3) landmark offsets at rest, metres.
+        offsets: (N, 3) landmark offsets, standard deviations from their mean.
         frames: the frames' own unknowns.
     """
 
     shape: Tensor
     intrinsics: Intrinsics
-    offsets_m: Tensor
+    offsets: Tensor
     frames: tuple[FrameState, ...]
 
 
@@ -64,32 +80,6 @@ class Observation:
 
 
 @dataclass(frozen=True, eq=False)
-class ColourObservation:
-    """Colours of one frame at surface samples; see `PhotometricTerm` for the fields.
-
-    Attributes:
-        keep: (M,) ids of the visible samples.
-        normals: (M, 3) head space, held during a solve.
-        albedo: (M, 3).
-        level: the picture.
-        sigma: standard deviation of a colour residual.
-        confidence: (M,).
-    """
-
-    keep: Tensor
-    normals: Tensor
-    albedo: Tensor
-    level: ImageLevel
-    sigma: float
-    confidence: Tensor
-
-    def term(self, samples: PointSet) -> PhotometricTerm:
-        """The residual for samples (of all ids) of the current identity."""
-        points = samples.subset(self.keep)
-        return PhotometricTerm(points, self.normals, self.albedo, self.level, self.sigma, self.confidence)
-
-
-@dataclass(frozen=True, eq=False)
 class SharedPrior:
     """Normal distribution of the shared unknowns.
 
@@ -100,9 +90,7 @@ class SharedPrior:
         log_focal_std: its standard deviation; 0 holds it.
         centre_px: (cx, cy) mean principal point, pixels of the crop.
         centre_std_px: its standard deviation; 0 holds it.
-        offsets_m: (N, 3) mean landmark offsets.
-        offset_precision: (N, N) inverse covariance of the offsets, 1 / m^2, the same in every direction; or None, which
-            holds them.
+        offsets: of the landmark offsets.
         size_direction: (S,) relative change of the head's size by each coefficient.
         size_std: spread of the size around that of the mean identity. One camera cannot tell a small head nearby from
             a large one far away, yet offsets and expressions in metres make a smaller head cheaper; so it is tight.
@@ -114,8 +102,7 @@ class SharedPrior:
     log_focal_std: float
     centre_px: tuple[float, float]
     centre_std_px: float
-    offsets_m: Tensor
-    offset_precision: Tensor | None
+    offsets: OffsetModel
     size_direction: Tensor
     size_std: float
 
@@ -123,27 +110,21 @@ class SharedPrior:
         """Half the sum of squares."""
         deviation, inverse_std = self._common(state)
         size = float(self.size_direction @ (state.shape - self.shape)) / self.size_std
-        cost = float((deviation * inverse_std).square().sum()) + size**2
-        if self.offset_precision is not None:
-            offsets = state.offsets_m - self.offsets_m
-            cost += float((offsets * (self.offset_precision @ offsets)).sum())
-        return 0.5 * cost
+        return 0.5 * (float((deviation * inverse_std).square().sum()) + size**2 + float(state.offsets.square().sum()))
 
     def blocks(self, state: BundleState) -> SharedBlocks:
         """Normal equations of the prior; an inverse standard deviation of 0 means held."""
         deviation, inverse_std = self._common(state)
-        common, total, count = len(deviation), len(deviation) + state.offsets_m.numel(), len(state.shape)
+        common, total, count = len(deviation), len(deviation) + state.offsets.numel(), len(state.shape)
         H, g = torch.zeros(total, total, dtype=torch.float64), torch.zeros(total, dtype=torch.float64)
-        free = torch.zeros(total, dtype=torch.bool)
+        free = torch.cat([torch.zeros(common, dtype=torch.bool), (self.offsets.std_m > 0).repeat_interleave(3)])
         H.diagonal()[:common] = inverse_std**2
         g[:common], free[:common] = deviation * inverse_std**2, inverse_std > 0
         row = self.size_direction / self.size_std
         H[:count, :count] += torch.outer(row, row)
         g[:count] += row * (row @ (state.shape - self.shape))
-        if self.offset_precision is not None:
-            H[common:, common:] = torch.kron(self.offset_precision, torch.eye(3, dtype=torch.float64))
-            g[common:] = (self.offset_precision @ (state.offsets_m - self.offsets_m)).reshape(-1)
-            free[common:] = True
+        H.diagonal()[common:] = 1
+        g[common:] = state.offsets.reshape(-1)
         return SharedBlocks(H, g, self.cost(state), free, common)
 
     def _common(self, state: BundleState) -> tuple[Tensor, Tensor]:
@@ -170,8 +151,7 @@ class BundleProblem:
         bounds: box limits of a frame's unknowns.
         held: (P,) frame unknowns that are not solved for.
         scale: (P,) standard deviations of a frame's unknowns.
-        samples: photometric samples before identity, or None.
-        colours: one a frame, or empty.
+        colours: the pictures at the photometric samples, or None.
         kernel: robust kernel of the reprojection.
     """
 
@@ -183,13 +163,12 @@ class BundleProblem:
     bounds: Bounds
     held: Tensor
     scale: Tensor
-    samples: PointTemplate | None = None
-    colours: tuple[ColourObservation, ...] = ()
+    colours: SharedColours | None = None
     kernel: Kernel = huber
 
     def points(self, state: BundleState) -> PointSet:
         """Landmark points of the subject."""
-        return self.template.with_shape(state.shape).moved(state.offsets_m)
+        return self.template.with_shape(state.shape).moved(self.shared.offsets.offsets_m(state.offsets))
 
     def cost(self, state: BundleState) -> float:
         """Robust cost."""
@@ -205,30 +184,32 @@ class BundleProblem:
                 rho = self.kernel((residual / sigma).square().sum(1))[0]
                 cost += 0.5 * float((rho * confidence).sum())
             cost += self.gaussian.cost(frame) + self.gaze.cost(frame)
-        if self.samples is not None:
-            surface = self.samples.with_shape(state.shape)
-            for frame, colours in zip(state.frames, self.colours, strict=True):
-                cost += colours.term(surface).cost(frame, state.intrinsics)
+        if self.colours is not None:
+            cost += self.colours.cost(state.shape, state.frames, state.intrinsics)
         return cost
 
     def linearise(self, state: BundleState) -> BundleEquations:
-        """Block normal equations."""
+        """Block normal equations; with colours, those that are left once the appearance is eliminated."""
         points = self.points(state)
         shared = self.shared.blocks(state)
         frames = []
-        surface = None if self.samples is None else self.samples.with_shape(state.shape)
-        for k, (frame, seen) in enumerate(zip(state.frames, self.observations, strict=True)):
+        for frame, seen in zip(state.frames, self.observations, strict=True):
             own = NormalEquations.zero(self.scale)
             self.gaussian.add_to(own, frame)
             self.gaze.add_to(own, frame)
             coupling = torch.zeros(len(own.g), len(shared.g), dtype=torch.float64)
             rows = FrameRows(own, coupling, shared)
             self._add_landmarks(rows, points, (frame, state.intrinsics), seen)
-            if surface is not None:
-                self._add_colours(rows, surface, (frame, state.intrinsics), self.colours[k])
             own.frozen = self.held | self.bounds.active(frame, own.g)
+            own.lowest, own.highest = self.bounds.room(frame)
             frames.append((own, coupling))
-        return BundleEquations(shared, tuple(frames))
+        if self.colours is None:
+            return BundleEquations(shared, tuple(frames))
+        blocks = [FrameRows(own, coupling, shared) for own, coupling in frames]
+        between = self.colours.add_to(blocks, state.shape, state.frames, state.intrinsics)
+        for frame, (own, _) in zip(state.frames, frames, strict=True):
+            own.frozen = self.held | self.bounds.active(frame, own.g)
+        return CoupledEquations(shared, tuple(frames), between)
 
     def _add_landmarks(
         self, rows: FrameRows, points: PointSet, view: tuple[FrameState, Intrinsics], seen: Observation
@@ -236,49 +217,40 @@ class BundleProblem:
         frame, intrinsics = view
         motion = ShapeMotion(self.template.shape_basis, self.template.pivot_basis)
         projected = linearise_projection(points, frame, intrinsics, motion)
-        size, count = len(self.scale), len(points)
-        by_frame, by_common, by_offset = (
-            projected.jacobian[..., :size],
-            projected.jacobian[..., size:],
-            projected.by_rest,
-        )
-        error = projected.pixels - seen.targets_px
+        count = len(points)
+        by_offset = torch.zeros(count, 2, count, 3, dtype=torch.float64)
         everyone = torch.arange(count)
-        rho, weight = self.kernel((error / seen.sigma_px).square().sum(1))
-        weight = weight * seen.confidence / seen.sigma_px**2
-        rows.add(error, by_frame, by_common, [(everyone, by_offset)], weight)
-        rows.own.cost += 0.5 * float((rho * seen.confidence).sum())
+        by_offset[everyone, :, everyone] = projected.by_rest * self.shared.offsets.std_m[:, None, None]
+        jacobian = torch.cat([along_dolly(projected.jacobian, frame), by_offset.flatten(2)], 2)
+        error = projected.pixels - seen.targets_px
         a, b = seen.pairs[:, 0], seen.pairs[:, 1]
-        closure = error[a] - error[b]
-        rho, weight = self.kernel((closure / seen.pair_sigma_px).square().sum(1))
-        weight = weight * seen.pair_confidence / seen.pair_sigma_px**2
-        jacobian, common = by_frame[a] - by_frame[b], by_common[a] - by_common[b]
-        rows.add(closure, jacobian, common, [(a, by_offset[a]), (b, -by_offset[b])], weight)
-        rows.own.cost += 0.5 * float((rho * seen.pair_confidence).sum())
-
-    def _add_colours(
-        self, rows: FrameRows, surface: PointSet, view: tuple[FrameState, Intrinsics], seen: ColourObservation
-    ) -> None:
-        frame, intrinsics = view
-        samples = self.samples
-        assert samples is not None
-        motion = ShapeMotion(samples.shape_basis[seen.keep], samples.pivot_basis)
-        rows.add_rows(*seen.term(surface).rows(frame, intrinsics, motion))
+        for residual, by_all, sigma, confidence in (
+            (error, jacobian, seen.sigma_px, seen.confidence),
+            (error[a] - error[b], jacobian[a] - jacobian[b], seen.pair_sigma_px, seen.pair_confidence),
+        ):
+            rho, weight = self.kernel((residual / sigma).square().sum(1))
+            root = (weight * confidence).sqrt()[:, None] / sigma
+            whitened = (by_all * root[..., None]).flatten(0, 1)
+            gradient = whitened.T @ (residual * root).reshape(-1)
+            rows.add(whitened, gradient, 0.5 * float((rho * confidence).sum()))
 
     def retract(self, state: BundleState, step: Tensor) -> BundleState:
-        """The state after a step `[shared, frame 0, frame 1, ...]`."""
+        """The state after a step `[shared, frame 0, frame 1, ...]`; the head moves away as the focal length grows."""
         shape_count, size = len(state.shape), len(self.scale)
         camera = step[shape_count : shape_count + 3]
-        shared_size = shape_count + 3 + state.offsets_m.numel()
+        shared_size = shape_count + 3 + state.offsets.numel()
         focal = state.intrinsics.focal_px * float(camera[0].clamp(-0.3, 0.3).exp())
         intrinsics = Intrinsics(
             focal, state.intrinsics.cx_px + float(camera[1]), state.intrinsics.cy_px + float(camera[2])
         )
+        dolly = torch.tensor([1.0, 1.0, focal / state.intrinsics.focal_px], dtype=torch.float64)
         frames = tuple(
-            self.bounds.clamp(frame.retract(step[shared_size + i * size : shared_size + (i + 1) * size]))
+            self.bounds.clamp(
+                replace(frame, t=frame.t * dolly).retract(step[shared_size + i * size : shared_size + (i + 1) * size])
+            )
             for i, frame in enumerate(state.frames)
         )
-        offsets = state.offsets_m + step[shape_count + 3 : shared_size].reshape(-1, 3)
+        offsets = state.offsets + step[shape_count + 3 : shared_size].reshape(-1, 3)
         return replace(
-            state, shape=state.shape + step[:shape_count], intrinsics=intrinsics, offsets_m=offsets, frames=frames
+            state, shape=state.shape + step[:shape_count], intrinsics=intrinsics, offsets=offsets, frames=frames
         )

@@ -1,11 +1,13 @@
 """Arrow-shaped normal equations: a dense block of shared unknowns, one block a frame, couplings, and their solution."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tracker.normal_equations import NormalEquations
+from tracker.normal_equations import NormalEquations, bounded_step
 
 
 @dataclass(eq=False)
@@ -35,66 +37,25 @@ class FrameRows:
     coupling: Tensor
     shared: SharedBlocks
 
-    def add(
-        self,
-        residual: Tensor,
-        by_frame: Tensor,
-        by_common: Tensor,
-        by_offsets: list[tuple[Tensor, Tensor]],
-        weight: Tensor,
-    ) -> None:
-        """Adds M rows of D.
+    def add(self, rows: Tensor, gradient: Tensor, cost: float) -> None:
+        """Adds whitened rows.
 
         Args:
-            residual: (M, D) unwhitened.
-            by_frame: (M, D, P).
-            by_common: (M, D, S + 3).
-            by_offsets: landmark ids (M,) and (M, D, 3) derivatives; two entries for a pair.
-            weight: (M,) inverse variance times robust weight.
-        """
-        own, shared, common = self.own, self.shared, self.shared.common
-        weighted_frame = by_frame * weight[:, None, None]
-        flat_frame = weighted_frame.flatten(0, 1).T
-        flat_common = (by_common * weight[:, None, None]).flatten(0, 1).T
-        own.H += flat_frame @ by_frame.flatten(0, 1)
-        own.g += flat_frame @ residual.reshape(-1)
-        self.coupling[:, :common] += flat_frame @ by_common.flatten(0, 1)
-        shared.H[:common, :common] += flat_common @ by_common.flatten(0, 1)
-        shared.g[:common] += flat_common @ residual.reshape(-1)
-        for ids, rows in by_offsets:
-            columns = (common + 3 * ids[:, None] + torch.arange(3)).reshape(-1)
-            weighted = rows * weight[:, None, None]
-            shared.g.index_add_(0, columns, torch.einsum("mdk,md->mk", weighted, residual).reshape(-1))
-            to_frame = torch.einsum("mdp,mdk->pmk", weighted_frame, rows).reshape(len(own.g), -1)
-            self.coupling.index_add_(1, columns, to_frame)
-            to_common = torch.einsum("mdk,mdq->mkq", weighted, by_common).reshape(-1, common)
-            shared.H[:, :common].index_add_(0, columns, to_common)
-            shared.H[:common].index_add_(1, columns, to_common.T)
-            for other_ids, other_rows in by_offsets:
-                block = torch.einsum("mdj,mdk->mjk", weighted, other_rows)
-                first = (common + 3 * ids[:, None, None] + torch.arange(3)[None, :, None]).expand_as(block)
-                second = (common + 3 * other_ids[:, None, None] + torch.arange(3)[None, None, :]).expand_as(block)
-                shared.H.index_put_((first.reshape(-1), second.reshape(-1)), block.reshape(-1), accumulate=True)
-
-    def add_rows(self, rows: Tensor, gradient: Tensor, cost: float) -> None:
-        """Adds whitened rows without offsets.
-
-        Args:
-            rows: (K, P + S + 3) by the frame's and the shared unknowns before the offsets.
-            gradient: (P + S + 3,).
+            rows: (K, P + Q) by the frame's unknowns and the first Q of the shared ones.
+            gradient: (P + Q,).
             cost: of the rows.
         """
-        own, shared, common = self.own, self.shared, self.shared.common
-        size = len(own.g)
+        own, shared, size = self.own, self.shared, len(self.own.g)
         # Colours come in float32; a thousand rows of them summed so would leave the matrix indefinite.
         rows = rows.double()
         H = rows.T @ rows
+        count = H.shape[0] - size
         own.H += H[:size, :size]
         own.g += gradient[:size]
         own.cost += cost
-        self.coupling[:, :common] += H[:size, size:]
-        shared.H[:common, :common] += H[size:, size:]
-        shared.g[:common] += gradient[size:]
+        self.coupling[:, :count] += H[:size, size:]
+        shared.H[:count, :count] += H[size:, size:]
+        shared.g[:count] += gradient[size:]
 
 
 @dataclass(eq=False)
@@ -187,3 +148,68 @@ class BundleEquations:
         shared = step[: self.shared.common]
         # One standard deviation of shape, 1 of log focal, 1 px of principal point: all of order one.
         return float(torch.cat([frames, shared]).square().mean().sqrt())
+
+
+@dataclass(eq=False)
+class CoupledEquations(BundleEquations):
+    """Normal equations whose frames are also coupled to one another, by an appearance that was eliminated.
+
+    Attributes:
+        between: (K, Q + F P) rows over the first Q shared unknowns and all frames; their product with themselves is
+            taken away from the arrow-shaped matrix. See `tracker.residuals.shared_colours`.
+    """
+
+    between: np.ndarray
+
+    def step(self, damping: float) -> Tensor | None:
+        """See `BundleEquations.step`."""
+        H, g, open_ = self.dense
+        damped = H + torch.diag(damping * self._damping())
+        wide = torch.full((len(self.shared.g),), torch.inf, dtype=torch.float64)
+        lowest = torch.cat([-wide, *(own.lowest for own, _ in self.frames)])
+        highest = torch.cat([wide, *(own.highest for own, _ in self.frames)])
+        return bounded_step(damped, g, open_, lowest, highest)
+
+    def shared_covariance(self) -> Tensor | None:
+        """See `BundleEquations.shared_covariance`."""
+        H, _, open_ = self.dense
+        count = len(self.shared.g)
+        order = torch.cat([open_[count:].nonzero()[:, 0] + count, open_[:count].nonzero()[:, 0]])
+        frames = int(open_[count:].sum())
+        factor, info = torch.linalg.cholesky_ex(H[order][:, order])
+        if int(info) != 0:
+            return None
+        # The last block of the factor is that of the Schur complement.
+        covariance = torch.zeros(count, count, dtype=torch.float64)
+        ids = order[frames:]
+        covariance[ids[:, None], ids[None]] = torch.cholesky_inverse(factor[frames:, frames:].contiguous())
+        return covariance
+
+    def predicted_decrease(self, step: Tensor) -> float:
+        """Decrease of the undamped model."""
+        H, g, _ = self.dense
+        return -float(g @ step + 0.5 * step @ (H @ step))
+
+    @cached_property
+    def dense(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Matrix, gradient and free unknowns in the order of `[shared, frame 0, frame 1, ...]`."""
+        C, P = len(self.shared.g), len(self.frames[0][0].g)
+        total = C + P * len(self.frames)
+        H, g = torch.zeros(total, total, dtype=torch.float64), torch.zeros(total, dtype=torch.float64)
+        open_ = torch.zeros(total, dtype=torch.bool)
+        H[:C, :C], g[:C], open_[:C] = self.shared.H, self.shared.g, self.shared.free
+        for k, (own, coupling) in enumerate(self.frames):
+            block = slice(C + k * P, C + (k + 1) * P)
+            H[block, block], g[block], open_[block] = own.H, own.g, ~own.frozen
+            H[block, :C], H[:C, block] = coupling, coupling.T
+        common = self.between.shape[1] - P * len(self.frames)
+        ids = torch.cat([torch.arange(common), torch.arange(C, total)])
+        H[ids[:, None], ids[None]] -= torch.from_numpy(self.between.T @ self.between)
+        return H, g, open_
+
+    def _damping(self) -> Tensor:
+        """What damping adds to the diagonal, a unit of it."""
+        diagonal = self.dense[0].diagonal().clone()
+        C = len(self.shared.g)
+        diagonal[C:] += torch.cat([1 / own.scale**2 for own, _ in self.frames])
+        return diagonal

@@ -1,6 +1,7 @@
 """Calibration of a clip: geometry from landmarks, then appearance, and all of it together."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tracker.appearance_fit import frame_lights, view_samples, with_appearance
-from tracker.bundle import BundleProblem, BundleState, ColourObservation, Observation, SharedPrior
+from tracker.bundle import BundleProblem, BundleState, Observation, OffsetModel, SharedPrior
 from tracker.camera import Intrinsics
 from tracker.clip import (
     ClipModel,
@@ -22,11 +23,12 @@ from tracker.clip import (
 )
 from tracker.frame_solver import FrameSolver
 from tracker.head.model import HeadModel, vertex_normals
-from tracker.image import contrast, pyramid
-from tracker.landmark_set import LandmarkSet
+from tracker.image import ImageLevel, pyramid
+from tracker.landmark_set import IRISES, LandmarkSet
 from tracker.pose import initial_pose
 from tracker.residuals.prior import GazeSymmetryTerm
-from tracker.residuals.projection import project_state
+from tracker.residuals.projection import linearise_projection
+from tracker.residuals.shared_colours import ColourView, SharedColours
 from tracker.samples import face_samples
 from tracker.settings import CalibrationSettings, EnergySettings, TrackingSettings
 from tracker.solver import Outcome, SolverSettings, minimise
@@ -36,9 +38,14 @@ from tracker.state import FrameState, neutral_state
 _SIZE_STD = 0.0005
 # On clips with known truth the focal length was 0 to 11 % off where the covariance alone said 2 to 4 %.
 _MODEL_LOG_FOCAL_STD = 0.06
-# Landmark offsets vary together over this distance, metres (about an eye's width), and on their own by this share of
-# their variance.
-_OFFSET_REACH_M, _OWN_SHARE = 0.025, 0.1
+# Landmarks alone pull the focal length up to 20 % down (they follow a turn of the head too little), and the pictures do
+# not always bring it back; so it waits for the pictures near its prior.
+_LANDMARK_FOCAL_STD = 0.03
+# Landmarks of the joint solve, spread evenly over the face, beside those of the closure pairs and the irises.
+_EVEN_LANDMARKS = 64
+# Their offsets are wider than measured by this factor: neighbours err together, and a detector does not report what an
+# identity changes in the fine, so that many landmarks know no more of it than about twenty would (docs/solver.md).
+_OFFSET_CAUTION = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +105,16 @@ class GeometrySolution:
 
     Attributes:
         state: all unknowns.
+        landmarks: those of the joint solve.
+        offsets_m: (N, 3) offsets of all landmarks.
         outcome: how the solve ended.
         log_focal_std: posterior standard deviation of the log focal length; NaN where it could not be computed.
         reprojection_px: median landmark error over the calibration frames.
     """
 
     state: BundleState
+    landmarks: LandmarkSet
+    offsets_m: Tensor
     outcome: Outcome
     log_focal_std: float
     reprojection_px: float
@@ -147,39 +158,79 @@ def solve_geometry(task: CalibrationTask) -> GeometrySolution:
     The first solve keeps the offsets at their mean, so that poses and camera settle; the second frees them.
     """
     shape = torch.zeros(task.model.shape_count, dtype=torch.float64) if task.shape is None else task.shape
-    offsets = task.landmarks.offset_mean_m
-    rest = task.landmarks.template.with_shape(shape).moved(offsets).rest
-    state = BundleState(shape, task.camera.intrinsics, offsets, first_states(task, rest))
-    problem = _bundle_problem(task, state, free_offsets=False, with_colours=False)
+    rest = task.landmarks.template.with_shape(shape).moved(task.landmarks.offset_mean_m).rest
+    state = BundleState(shape, task.camera.intrinsics, torch.zeros(0, 3), first_states(task, rest))
+    chosen = joint_landmarks(task.landmarks)
+    state = replace(state, offsets=torch.zeros(len(chosen), 3, dtype=torch.float64))
+    problem = _bundle_problem(task, state, chosen, free_offsets=False, with_colours=False)
     state = minimise(problem, state, SolverSettings(max_steps=15, cost_tolerance=1e-3)).state
-    problem = _bundle_problem(task, state, free_offsets=True, with_colours=False)
+    problem = _bundle_problem(task, state, chosen, free_offsets=True, with_colours=False)
     solution = minimise(problem, state, SolverSettings(max_steps=30, cost_tolerance=1e-4))
     state = solution.state
-    points = problem.points(state)
-    errors = [
-        (project_state(points, frame, state.intrinsics) - seen.targets_px).norm(dim=1)
-        for frame, seen in zip(state.frames, problem.observations, strict=True)
-    ]
-    return GeometrySolution(state, solution.outcome, _log_focal_std(problem, state), float(torch.cat(errors).median()))
+    offsets, errors = fitted_offsets(task, state)
+    return GeometrySolution(
+        state, chosen, offsets, solution.outcome, _log_focal_std(problem, state), float(errors.median())
+    )
 
 
-def _bundle_problem(task: CalibrationTask, state: BundleState, free_offsets: bool, with_colours: bool) -> BundleProblem:
-    model, landmarks, settings = task.model, task.landmarks, task.settings
+def fitted_offsets(task: CalibrationTask, state: BundleState) -> tuple[Tensor, Tensor]:
+    """Constant offsets of all landmarks with everything else known, each by a ridge fit around its mean.
+
+    Returns:
+        offsets (N, 3) metres, and what they leave of each landmark's distance in each frame (F, N), pixels.
+    """
+    landmarks, energy = task.landmarks, task.energy
+    points = landmarks.template.with_shape(state.shape).moved(landmarks.offset_mean_m)
+    std = offset_std(landmarks, task.settings.offset_std_mm / 1000).clamp_min(1e-9)
+    H = torch.eye(3, dtype=torch.float64) / std[:, None, None] ** 2
+    g = torch.zeros(len(std), 3, dtype=torch.float64)
+    errors, by_rest = [], []
+    normals = vertex_normals(task.model.rest_vertices(state.shape.float()), task.model.triangles)
+    for frame, one in zip(task.frames, state.frames, strict=True):
+        # The weight below one counts what landmarks err together; a landmark's own offset is not of that kind.
+        alone = energy.model_copy(update={"landmark_weight": 1.0})
+        term = landmark_term(landmarks, points, frame, landmark_facing(landmarks, normals, task.model, one), alone)
+        linear = linearise_projection(points, one, state.intrinsics)
+        error = linear.pixels - term.targets_px
+        weight = term.kernel((error / term.sigma_px).square().sum(1))[1] * term.confidence / term.sigma_px**2
+        weighted = linear.by_rest * weight[:, None, None]
+        H = H + torch.einsum("ndi,ndj->nij", weighted, linear.by_rest)
+        g = g + torch.einsum("ndi,nd->ni", weighted, error)
+        errors.append(error)
+        by_rest.append(linear.by_rest)
+    moved = -torch.linalg.solve(H, g)
+    left = [error + torch.einsum("ndi,ni->nd", rest, moved) for error, rest in zip(errors, by_rest, strict=True)]
+    return landmarks.offset_mean_m + moved, torch.stack(left).norm(dim=2)
+
+
+def _bundle_problem(
+    task: CalibrationTask, state: BundleState, landmarks: LandmarkSet, free_offsets: bool, with_colours: bool
+) -> BundleProblem:
+    model, settings = task.model, task.settings
+    std = _OFFSET_CAUTION * offset_std(landmarks, settings.offset_std_mm / 1000)
+    offsets = OffsetModel(landmarks.offset_mean_m, std if free_offsets else torch.zeros_like(std))
+    # Fewer landmarks, each with the more weight.
+    energy = task.energy
+    weight = energy.landmark_weight * len(task.landmarks) / len(landmarks)
+    energy = energy.model_copy(update={"landmark_weight": weight})
     shape_std = settings.shape_std if with_colours else settings.landmark_shape_std
     shape_std = shape_std if task.optimize_shape else 0.0
     vertices = model.rest_vertices(state.shape.float())
     normals = vertex_normals(vertices, model.triangles)
-    points = landmarks.template.with_shape(state.shape).moved(state.offsets_m)
+    points = landmarks.template.with_shape(state.shape).moved(offsets.offsets_m(state.offsets))
     observations = []
     for frame, frame_state in zip(task.frames, state.frames, strict=True):
         facing = landmark_facing(landmarks, normals, model, frame_state)
-        term = landmark_term(landmarks, points, frame, facing, task.energy)
+        term = landmark_term(landmarks, points, frame, facing, energy)
         observations.append(
             Observation(
                 term.targets_px, term.sigma_px, term.confidence, term.pairs, term.pair_sigma_px, term.pair_confidence
             )
         )
     zero_shape = torch.zeros(model.shape_count, dtype=torch.float64)
+    focal_std = task.camera.focal_log_std
+    if not with_colours:
+        focal_std = min(focal_std, _LANDMARK_FOCAL_STD)
     return BundleProblem(
         template=landmarks.template,
         observations=tuple(observations),
@@ -187,11 +238,10 @@ def _bundle_problem(task: CalibrationTask, state: BundleState, free_offsets: boo
             shape=zero_shape if task.shape is None else task.shape,
             shape_std=shape_std * detail_falloff(model),
             log_focal=math.log(task.camera.focal_px),
-            log_focal_std=task.camera.focal_log_std,
+            log_focal_std=focal_std,
             centre_px=task.camera.centre_px,
             centre_std_px=task.camera.centre_std_px,
-            offsets_m=landmarks.offset_mean_m,
-            offset_precision=offset_precision(landmarks, settings.offset_std_mm / 1000) if free_offsets else None,
+            offsets=offsets,
             size_direction=size_direction(model),
             size_std=_SIZE_STD,
         ),
@@ -203,28 +253,28 @@ def _bundle_problem(task: CalibrationTask, state: BundleState, free_offsets: boo
     )
 
 
-def offset_precision(landmarks: LandmarkSet, default_std_m: float) -> Tensor | None:
-    """Inverse covariance (N, N) of the landmark offsets.
-
-    A detector errs smoothly: when it puts the corner of a mouth too far out, its neighbours go along. Independent
-    offsets would let hundreds of points agree on an identity that none of them knows.
+def offset_std(landmarks: LandmarkSet, default_std_m: float) -> Tensor:
+    """Spread (N,) of the landmark offsets, metres: as measured, at most the default, which also stands where none was.
 
     Args:
-        landmarks: N landmarks, their spreads where measured.
-        default_std_m: spread where none was measured, and the largest one used; 0 holds the offsets.
-
-    Returns:
-        1 / m^2, for each direction; None where the offsets are held.
+        landmarks: N landmarks.
+        default_std_m: 0 holds the offsets.
     """
-    if default_std_m <= 0:
-        return None
     known = landmarks.offset_std_m
-    std = torch.where(known.isnan(), torch.full_like(known, default_std_m), known.clamp(max=default_std_m))
+    return torch.where(known.isnan(), torch.full_like(known, default_std_m), known.clamp(max=default_std_m))
+
+
+def joint_landmarks(landmarks: LandmarkSet) -> LandmarkSet:
+    """The landmarks of the joint solve: closure pairs, irises, and points spread evenly over the face."""
     rest = landmarks.template.points.rest
-    squared = (rest[:, None] - rest[None]).square().sum(2)
-    identity = torch.eye(len(rest), dtype=torch.float64)
-    kernel = (1 - _OWN_SHARE) * torch.exp(-squared / (2 * _OFFSET_REACH_M**2)) + _OWN_SHARE * identity
-    return torch.linalg.inv(kernel * std[:, None] * std[None]).contiguous()
+    chosen = set(landmarks.pairs.reshape(-1).tolist())
+    chosen |= {place for place, number in enumerate(landmarks.dense.tolist()) if number in IRISES}
+    distance = (rest - rest.mean(0)).norm(dim=1)
+    for _ in range(min(_EVEN_LANDMARKS, len(rest))):
+        farthest = int(distance.argmax())
+        chosen.add(farthest)
+        distance = torch.minimum(distance, (rest - rest[farthest]).norm(dim=1))
+    return landmarks.subset(torch.tensor(sorted(chosen)))
 
 
 def detail_falloff(model: HeadModel) -> Tensor:
@@ -247,16 +297,16 @@ def size_direction(model: HeadModel) -> Tensor:
 
 
 def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calibration:
-    """Appearance, light, and all geometry again with the pictures, by alternation.
+    """Appearance, light, and all geometry again with the pictures.
 
     Each round unwraps the appearance with the poses at hand, solves every frame from coarse to fine with it, and then
-    solves all frames jointly at the finest level, where identity and camera move too. Coarse levels do not move them:
-    measured on clips with truth, blurred pictures pull identity away from it.
+    solves all frames jointly at the finest level with the appearance eliminated; there identity and camera move too.
+    Coarse levels do not move them: measured on clips with truth, blurred pictures pull identity away from it.
     """
-    state, spread = geometry.state, geometry.log_focal_std
+    state, spread, l1 = geometry.state, geometry.log_focal_std, float("nan")
     samples = SampleSet.of(task.model, face_samples(task.model, task.tracking.samples))
     pictures = [pyramid(frame.image, task.tracking.levels) for frame in task.frames]
-    clip, l1 = _clip(task, state, samples), float("nan")
+    clip = _clip(task, state, geometry.offsets_m, samples)
     for _ in range(task.settings.rounds):
         views = view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px)
         clip = with_appearance(clip, views)
@@ -266,37 +316,32 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
         ]
         state = replace(state, frames=tuple(solution.state for solution in solutions))
         l1 = float(np.nanmean([solution.photometric_l1 for solution in solutions]))
-        clip, state, spread = _joint_round(task, clip, state, solver)
+        problem = _bundle_problem(task, state, geometry.landmarks, free_offsets=True, with_colours=True)
+        colours = _shared_colours(solver, state, [levels[0] for levels in pictures])
+        if colours is not None:
+            problem = replace(problem, colours=colours)
+            state = minimise(problem, state, SolverSettings(max_steps=task.settings.joint_steps)).state
+        spread = _log_focal_std(problem, state)
+        moved = _clip(task, state, fitted_offsets(task, state)[0], samples)
+        clip = replace(moved, contrast=clip.contrast, albedo=clip.albedo, seen=clip.seen, light=clip.light)
     views = view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px)
     clip = with_appearance(clip, views)
     lit = tuple(replace(one, light=light) for one, light in zip(state.frames, frame_lights(clip, views), strict=True))
-    return Calibration(clip, state.offsets_m, lit, geometry, l1, spread)
+    return Calibration(clip, fitted_offsets(task, state)[0], lit, geometry, l1, spread)
 
 
-def _joint_round(
-    task: CalibrationTask, clip: ClipModel, state: BundleState, solver: FrameSolver
-) -> tuple[ClipModel, BundleState, float]:
-    """All frames, identity, camera and offsets together, with landmarks and the finest level's contrast.
-
-    Returns:
-        The clip and the unknowns after it, and the posterior standard deviation of the log focal length.
-    """
-    problem = _bundle_problem(task, state, free_offsets=True, with_colours=True)
-    observations = []
-    for frame, one in zip(task.frames, state.frames, strict=True):
+def _shared_colours(solver: FrameSolver, state: BundleState, pictures: Sequence[ImageLevel]) -> SharedColours | None:
+    """What all frames see of the surface, weighted as each sees it now; None where a frame sees too little."""
+    views = []
+    for level, one in zip(pictures, state.frames, strict=True):
         seen = solver.visible(one)
         if seen is None:
-            return clip, state, _log_focal_std(problem, state)
-        level = contrast(pyramid(frame.image, 1)[0], task.energy.contrast_sigma_px)
+            return None
         term = solver.contrast_term(level, 0, one, seen)
-        observations.append(
-            ColourObservation(seen.ids, term.normals, term.albedo, term.level, term.sigma, term.confidence)
-        )
-    problem = replace(problem, samples=clip.samples.template, colours=tuple(observations))
-    state = minimise(problem, state, SolverSettings(max_steps=task.settings.joint_steps)).state
-    moved = _clip(task, state, clip.samples)
-    moved = replace(moved, contrast=clip.contrast, albedo=clip.albedo, seen=clip.seen, light=clip.light)
-    return moved, state, _log_focal_std(problem, state)
+        weight = term.robust_scale(term.residual(one, solver.clip.intrinsics))[1] * term.inverse_variance
+        assert term.axes is not None
+        views.append(ColourView(seen.ids, level, term.axes, weight))
+    return SharedColours(solver.clip.samples.template, tuple(views))
 
 
 def _log_focal_std(problem: BundleProblem, state: BundleState) -> float:
@@ -311,7 +356,7 @@ def _log_focal_std(problem: BundleProblem, state: BundleState) -> float:
     return math.hypot(math.sqrt(float(covariance[at, at])), _MODEL_LOG_FOCAL_STD)
 
 
-def _clip(task: CalibrationTask, state: BundleState, samples: SampleSet) -> ClipModel:
+def _clip(task: CalibrationTask, state: BundleState, offsets_m: Tensor, samples: SampleSet) -> ClipModel:
     """The clip with the geometry of a joint solve, appearance still blank."""
     count = len(samples.surface)
     return ClipModel(
@@ -320,11 +365,12 @@ def _clip(task: CalibrationTask, state: BundleState, samples: SampleSet) -> Clip
         intrinsics=state.intrinsics,
         size=(task.frames[0].image.shape[0], task.frames[0].image.shape[1]),
         landmarks=task.landmarks,
-        landmark_points=task.landmarks.template.with_shape(state.shape).moved(state.offsets_m),
+        landmark_points=task.landmarks.template.with_shape(state.shape).moved(offsets_m),
         samples=samples,
         sample_points=samples.template.with_shape(state.shape),
         contrast=torch.zeros(task.tracking.levels, count, 3),
         albedo=torch.zeros(count, 3),
         seen=torch.zeros(count),
         light=neutral_state(task.model).light,
+        depth_m=float(torch.stack([frame.t[2] for frame in state.frames]).median()),
     )

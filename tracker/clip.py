@@ -72,6 +72,7 @@ class ClipModel:
         albedo: (N, 3) sRGB albedo of the samples.
         seen: (N,) how well each sample was seen in the calibration, 0 never.
         light: (9, 3) mean light in camera axes.
+        depth_m: typical distance of the head, at which the disc of the local contrast is measured in pixels.
     """
 
     model: HeadModel
@@ -86,6 +87,16 @@ class ClipModel:
     albedo: Tensor
     seen: Tensor
     light: Tensor
+    depth_m: float
+
+    def contrast_sigma_m(self, sigma_px: float, scale: float) -> float:
+        """Standard deviation of the local contrast's disc in metres, the same in every frame.
+
+        Args:
+            sigma_px: in pixels of a pyramid level, for a head at the clip's typical distance.
+            scale: pixels of the level per pixel of the full picture.
+        """
+        return sigma_px * self.depth_m / (self.intrinsics.focal_px * scale)
 
 
 def prior_stds(model: HeadModel, energy: EnergySettings) -> Tensor:

@@ -19,7 +19,8 @@ from tracker.clip import (
     landmark_term,
     step_scale,
 )
-from tracker.image import ImageLevel, contrast, inside, pyramid, sample
+from tracker.image import ImageLevel, inside, pyramid, sample
+from tracker.local_contrast import local_contrast, window_axes
 from tracker.problem import FrameProblem
 from tracker.residuals.landmark import LandmarkTerm
 from tracker.residuals.photometric import PhotometricTerm
@@ -110,7 +111,7 @@ class FrameSolver:
             seen = self.visible(state)
             if seen is None:
                 break
-            term = self.contrast_term(contrast(levels[index], self.energy.contrast_sigma_px), index, state, seen)
+            term = self.contrast_term(levels[index], index, state, seen)
             solution = minimise(
                 replace(problem, photometric=term), state, SolverSettings(max_steps=self.tracking.steps)
             )
@@ -153,26 +154,32 @@ class FrameSolver:
         seen, normals, cosine = sample_visibility(clip.model, clip.samples.surface, view, camera, clip.size)
         pixels = project_state(clip.sample_points, state, clip.intrinsics)
         ids = (seen & (clip.seen > 0) & inside(pixels, clip.size)).nonzero()[:, 0]
-        return VisibleSamples(ids, normals[ids], cosine[ids]) if len(ids) >= _MIN_SAMPLES else None
+        if len(ids) < _MIN_SAMPLES:
+            return None
+        points_cam = clip.samples.surface.at(clip.model, view.vertices_cam_m(state))
+        return VisibleSamples(ids, normals[ids], points_cam[ids], cosine[ids])
 
     def contrast_term(
         self, level: ImageLevel, index: int, state: FrameState, seen: "VisibleSamples"
     ) -> PhotometricTerm:
-        """The photometric term of a contrast picture, its noise taken from its own residuals.
+        """The photometric term of a picture, its noise taken from its own residuals.
 
         Args:
-            level: local contrast of the picture at a pyramid level.
+            level: the picture at a pyramid level.
             index: the level's number, 0 the full picture.
             state: where the residuals are taken.
             seen: the visible samples.
         """
         clip = self.clip
         points, target = clip.sample_points.subset(seen.ids), clip.contrast[index][seen.ids]
-        pixels = project_state(points, state, clip.intrinsics.scaled(level.scale))
-        spread = _MAD * float((sample(level.pixels, pixels)[0] - target).abs().median())
-        sigma = min(max(spread, _SIGMA_LIMITS[0]), _SIGMA_LIMITS[1])
+        sigma_m = clip.contrast_sigma_m(self.energy.contrast_sigma_px, level.scale)
+        normals_cam = seen.normals @ state.R.float().T
+        lens = clip.intrinsics.scaled(level.scale)
+        axes = window_axes(seen.points_cam_m, normals_cam, lens, sigma_m)
+        residual = local_contrast(level, project_state(points, state, lens), axes) - target
+        sigma = min(max(_MAD * float(residual.abs().median()), _SIGMA_LIMITS[0]), _SIGMA_LIMITS[1])
         confidence = self.energy.photometric_weight * seen.cosine
-        return PhotometricTerm(points, seen.normals, target, level, sigma, confidence)
+        return PhotometricTerm(points, seen.normals, target, level, sigma, confidence, axes=axes)
 
     def _lit(
         self, level: ImageLevel, state: FrameState, seen: "VisibleSamples", prior: Tensor
@@ -199,9 +206,11 @@ class VisibleSamples:
     Attributes:
         ids: (M,) which of the clip's samples.
         normals: (M, 3) head space.
+        points_cam_m: (M, 3) camera frame.
         cosine: (M,) of the angle to the line of sight.
     """
 
     ids: Tensor
     normals: Tensor
+    points_cam_m: Tensor
     cosine: Tensor

@@ -7,9 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Added to the local mean, sRGB units: in black areas the quotient would be sensor noise.
-_DARKEST_MEAN = 0.03
-
 
 @dataclass(frozen=True, eq=False)
 class ImageLevel:
@@ -44,24 +41,6 @@ def pyramid(image: np.ndarray, levels: int) -> list[ImageLevel]:
             )
         result.append(ImageLevel(torch.from_numpy(np.ascontiguousarray(current)), 0.5**level))
     return result
-
-
-def contrast(level: ImageLevel, sigma_px: float) -> ImageLevel:
-    """The picture divided by its own local mean, scaled so that an even area becomes one half.
-
-    Slow changes of shading drop out, whatever the light does: on clips with known truth, residuals on shaded albedo
-    pulled the focal length 10 % down and relative rotation a degree off, these do not (docs/solver.md).
-
-    Args:
-        level: sRGB picture.
-        sigma_px: width of the local mean, pixels of the level.
-
-    Returns:
-        A level of the same size, values from 0 to about 1.
-    """
-    pixels = level.pixels.numpy()
-    mean = cv2.GaussianBlur(pixels, (0, 0), sigma_px)
-    return ImageLevel(torch.from_numpy(0.5 * pixels / (mean + _DARKEST_MEAN)), level.scale)
 
 
 def sample(pixels: Tensor, points_px: Tensor) -> tuple[Tensor, Tensor]:

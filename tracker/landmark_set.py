@@ -76,6 +76,24 @@ class LandmarkSet:
     def __len__(self) -> int:
         return len(self.dense) + len(self.sparse)
 
+    def subset(self, ids: Tensor) -> "LandmarkSet":
+        """Some of the landmarks.
+
+        Args:
+            ids: (M,) ascending ids into the points; a closure pair is kept where both of its points are.
+        """
+        place = {int(old): new for new, old in enumerate(ids)}
+        pairs = [[place[a], place[b]] for a, b in self.pairs.tolist() if a in place and b in place]
+        dense = ids[ids < len(self.dense)]
+        return LandmarkSet(
+            template=self.template.subset(ids),
+            dense=self.dense[dense],
+            sparse=self.sparse[ids[len(dense) :] - len(self.dense)],
+            pairs=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
+            offset_mean_m=self.offset_mean_m[ids],
+            offset_std_m=self.offset_std_m[ids],
+        )
+
     def targets(self, dense_px: np.ndarray, sparse_px: np.ndarray | None) -> Tensor:
         """Detected points (N, 2) in this set's order, from (478, 2) and (68, 2) arrays."""
         parts = [torch.from_numpy(dense_px)[self.dense]]

@@ -16,6 +16,8 @@ class NormalEquations:
         cost: half the robust sum of squares.
         scale: (P,) standard deviation of each unknown, by which a step's length is measured.
         frozen: (P,) unknowns held fixed (bound active, or not asked for).
+        lowest: (P,) smallest step that the unknowns' lower bounds allow.
+        highest: (P,) largest step.
     """
 
     H: Tensor
@@ -23,6 +25,8 @@ class NormalEquations:
     cost: float
     scale: Tensor
     frozen: Tensor
+    lowest: Tensor
+    highest: Tensor
 
     @classmethod
     def zero(cls, scale: Tensor) -> "NormalEquations":
@@ -30,7 +34,10 @@ class NormalEquations:
         size = len(scale)
         double = torch.float64
         frozen = torch.zeros(size, dtype=torch.bool)
-        return cls(torch.zeros(size, size, dtype=double), torch.zeros(size, dtype=double), 0.0, scale, frozen)
+        wide = torch.full((size,), torch.inf, dtype=double)
+        return cls(
+            torch.zeros(size, size, dtype=double), torch.zeros(size, dtype=double), 0.0, scale, frozen, -wide, wide
+        )
 
     def add(self, residual: Tensor, jacobian: Tensor, weight: Tensor, rho: Tensor) -> None:
         """Adds N groups of D whitened residuals.
@@ -50,16 +57,8 @@ class NormalEquations:
 
     def step(self, damping: float) -> Tensor | None:
         """Minimiser of the damped model over the free unknowns; None where the matrix is not positive definite."""
-        free = ~self.frozen
-        H = self.H[free][:, free]
-        diagonal = H.diagonal()
-        damped = H + torch.diag(damping * (diagonal + 1 / self.scale[free] ** 2))
-        factor, info = torch.linalg.cholesky_ex(damped)
-        if int(info) != 0:
-            return None
-        step = torch.zeros_like(self.g)
-        step[free] = -torch.cholesky_solve(self.g[free][:, None], factor)[:, 0]
-        return step
+        damped = self.H + torch.diag(damping * (self.H.diagonal() + 1 / self.scale**2))
+        return bounded_step(damped, self.g, ~self.frozen, self.lowest, self.highest)
 
     def predicted_decrease(self, step: Tensor) -> float:
         """Decrease of the undamped model for a step."""
@@ -68,3 +67,45 @@ class NormalEquations:
     def relative_length(self, step: Tensor) -> float:
         """RMS of the step in standard deviations."""
         return float((step / self.scale).square().mean().sqrt())
+
+
+# Unknowns that a step would carry over a bound are set on it and the others solved for again, at most so often.
+_BOUND_PASSES = 5
+
+
+def bounded_step(H: Tensor, g: Tensor, free: Tensor, lowest: Tensor, highest: Tensor) -> Tensor | None:
+    """Minimiser of `0.5 x^T H x + g^T x` over the free unknowns within a box, by a few passes of an active set.
+
+    Cutting the unbounded minimiser off at the box instead would leave the others where they suit values that the cut
+    ones do not have, and such a step often leads uphill.
+
+    Args:
+        H: (P, P).
+        g: (P,).
+        free: (P,) bool; the others stay at zero.
+        lowest: (P,) lower bounds of the step, at most zero.
+        highest: (P,) upper bounds, at least zero.
+
+    Returns:
+        (P,), or None where the matrix is not positive definite.
+    """
+    step, moving = torch.zeros_like(g), free.clone()
+    for _ in range(_BOUND_PASSES):
+        ids = moving.nonzero()[:, 0]
+        factor, info = torch.linalg.cholesky_ex(H[ids[:, None], ids[None]])
+        if int(info) != 0:
+            return None
+        right = g[ids] + H[ids] @ torch.where(moving, torch.zeros_like(step), step)
+        step[ids] = -torch.cholesky_solve(right[:, None], factor)[:, 0]
+        over = moving & ((step < lowest) | (step > highest))
+        step = torch.maximum(torch.minimum(step, highest), lowest)
+        moving &= ~over
+        if not bool(over.any()):
+            # What was set on a bound and would rather come back is let go again.
+            slope = H @ step + g
+            inward = ((step <= lowest) & (slope < 0)) | ((step >= highest) & (slope > 0))
+            freed = free & ~moving & inward & (lowest < highest)
+            if not bool(freed.any()):
+                break
+            moving |= freed
+    return step

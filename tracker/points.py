@@ -178,6 +178,11 @@ class PointTemplate:
             pivots=self.points.pivots + self.pivot_basis @ shape,
         )
 
+    def subset(self, keep: Tensor) -> "PointTemplate":
+        """The points with the given ids."""
+        points = self.points.subset(keep)
+        return PointTemplate(self.faces[keep], self.bary[keep], points, self.shape_basis[keep], self.pivot_basis)
+
 
 def point_template(model: HeadModel, faces: Tensor, bary: Tensor, dtype: torch.dtype = torch.float64) -> PointTemplate:
     """Interpolates a head model at surface points.

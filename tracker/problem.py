@@ -36,6 +36,21 @@ class Bounds:
             eyes=torch.maximum(torch.minimum(state.eyes, self.eyes[:, 1]), self.eyes[:, 0]),
         )
 
+    def room(self, state: FrameState) -> tuple[Tensor, Tensor]:
+        """Smallest and largest step (P,) of each unknown that stays inside the box."""
+        layout = Layout(len(state.expression))
+        lowest = torch.full((layout.size,), -torch.inf, dtype=torch.float64)
+        highest = -lowest
+        eyes = self.eyes.repeat(2, 1)
+        for block, value, limits in (
+            (Layout.eyes, state.eyes.reshape(-1), eyes),
+            (Layout.eyelids, state.eyelids, self.eyelids.expand(2, 2)),
+            (layout.expression, state.expression, self.expression),
+        ):
+            lowest[block] = (limits[:, 0] - value).clamp_max(0)
+            highest[block] = (limits[:, 1] - value).clamp_min(0)
+        return lowest, highest
+
     def active(self, state: FrameState, gradient: Tensor) -> Tensor:
         """Unknowns (P,) at a bound that descent would push further out (projected Gauss-Newton).
 
@@ -89,6 +104,7 @@ class FrameProblem:
             gaussian.add_to(equations, state)
         self.gaze.add_to(equations, state)
         equations.frozen = self.held | self.bounds.active(state, equations.g)
+        equations.lowest, equations.highest = self.bounds.room(state)
         return equations
 
     def cost(self, state: FrameState) -> float:

@@ -1,8 +1,9 @@
 """The photometric residual in one pass over the samples: the twin of `tracker.residuals.photometric` in torch.
 
 The three channels of a sample share its derivative by the pixel. With their gradients g_c (2,) and residuals r_c the
-sample's share of the normal equations is J^T M J, M = w sum_c g_c g_c^T (2 x 2), and J^T w sum_c g_c r_c, with J (2 x P)
-the pixel's derivative. With M = L L^T the rows L^T J are two, not three, and H is their product with themselves.
+sample's share of the normal equations is J^T M J, M = w sum_c g_c g_c^T (2 x 2), and J^T w sum_c g_c r_c, with J
+(2 x P) the pixel's derivative. With M = L L^T the rows L^T J are two, not three, and H is their product with
+themselves.
 """
 
 import math
@@ -12,6 +13,10 @@ import numpy as np
 
 from tracker.kernels.options import FAST
 
+# Added to the local mean, sRGB units: in black areas the quotient would be sensor noise.
+DARKEST_MEAN = 0.03
+# The contrast of an even area.
+HALF = 0.5
 # Scale of the Geman-McClure kernel, squared standard deviations: see `tracker.robust`.
 _SCALE = 16.0
 
@@ -33,21 +38,66 @@ def _sample(level: np.ndarray, x: float, y: float, value: np.ndarray, slope: np.
         slope[c, 1] = lower - upper
 
 
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _contrast(
+    level: np.ndarray,
+    x: float,
+    y: float,
+    axes: np.ndarray,
+    window: np.ndarray,
+    value: np.ndarray,
+    slope: np.ndarray,
+    scratch: np.ndarray,
+) -> None:
+    """Local contrast (3,) and its gradient (3, 2) at a continuous pixel: see `tracker.local_contrast`."""
+    if window.shape[0] == 0:
+        _sample(level, x, y, value, slope)
+        return
+    for c in range(3):
+        for k in range(3):
+            scratch[c, k] = 0
+    for k in range(window.shape[0]):
+        u, v, w = window[k, 0], window[k, 1], window[k, 2]
+        _sample(level, x + axes[0, 0] * u + axes[0, 1] * v, y + axes[1, 0] * u + axes[1, 1] * v, value, slope)
+        for c in range(3):
+            scratch[c, 0] += w * value[c]
+            scratch[c, 1] += w * slope[c, 0]
+            scratch[c, 2] += w * slope[c, 1]
+    _sample(level, x, y, value, slope)
+    for c in range(3):
+        inverse = 1 / (scratch[c, 0] + DARKEST_MEAN)
+        contrast = HALF * value[c] * inverse
+        slope[c, 0] = HALF * inverse * slope[c, 0] - contrast * inverse * scratch[c, 1]
+        slope[c, 1] = HALF * inverse * slope[c, 1] - contrast * inverse * scratch[c, 2]
+        value[c] = contrast
+
+
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
-def cost(level: np.ndarray, pixels: np.ndarray, target: np.ndarray, confidence: np.ndarray, sigma: float) -> float:
+def cost(
+    level: np.ndarray,
+    pixels: np.ndarray,
+    axes: np.ndarray,
+    window: np.ndarray,
+    target: np.ndarray,
+    confidence: np.ndarray,
+    sigma: float,
+) -> float:
     """Half the robust, confidence-weighted sum of squares.
 
     Args:
         level: (H, W, 3) float32.
         pixels: (M, 2) continuous pixels of the level.
+        axes: (M, 2, 2) columns: pixels of one standard deviation along two directions of the surface.
+        window: (K, 3) places of the local mean in standard deviations, and weights that sum to one; K = 0 for the plain
+            picture.
         target: (M, 3).
         confidence: (M,).
         sigma: standard deviation of a channel's residual.
     """
-    value, slope = np.empty(3), np.empty((3, 2))
+    value, slope, scratch = np.empty(3), np.empty((3, 2)), np.empty((3, 3))
     total = 0.0
     for m in range(pixels.shape[0]):
-        _sample(level, pixels[m, 0], pixels[m, 1], value, slope)
+        _contrast(level, pixels[m, 0], pixels[m, 1], axes[m], window, value, slope, scratch)
         squared = 0.0
         for c in range(3):
             squared += (value[c] - target[m, c]) ** 2
@@ -61,6 +111,8 @@ def rows(
     level: np.ndarray,
     pixels: np.ndarray,
     jacobian: np.ndarray,
+    axes: np.ndarray,
+    window: np.ndarray,
     target: np.ndarray,
     confidence: np.ndarray,
     sigma: float,
@@ -72,6 +124,9 @@ def rows(
         level: (H, W, 3) float32.
         pixels: (M, 2) continuous pixels of the level.
         jacobian: (M, 2, C) derivative of the pixels; overwritten by the rows.
+        axes: (M, 2, 2) columns: pixels of one standard deviation along two directions of the surface.
+        window: (K, 3) places of the local mean in standard deviations, and weights that sum to one; K = 0 for the plain
+            picture.
         target: (M, 3).
         confidence: (M,).
         sigma: standard deviation of a channel's residual.
@@ -80,19 +135,20 @@ def rows(
     Returns:
         Half the robust, confidence-weighted sum of squares.
     """
-    value, slope = np.empty(3), np.empty((3, 2))
+    value, slope, scratch = np.empty(3), np.empty((3, 2)), np.empty((3, 3))
     total = 0.0
     for m in range(pixels.shape[0]):
-        _sample(level, pixels[m, 0], pixels[m, 1], value, slope)
+        _contrast(level, pixels[m, 0], pixels[m, 1], axes[m], window, value, slope, scratch)
         squared, m00, m01, m11, b0, b1 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for c in range(3):
             residual = value[c] - target[m, c]
+            s0, s1 = slope[c, 0], slope[c, 1]
             squared += residual * residual
-            m00 += slope[c, 0] * slope[c, 0]
-            m01 += slope[c, 0] * slope[c, 1]
-            m11 += slope[c, 1] * slope[c, 1]
-            b0 += slope[c, 0] * residual
-            b1 += slope[c, 1] * residual
+            m00 += s0 * s0
+            m01 += s0 * s1
+            m11 += s1 * s1
+            b0 += s0 * residual
+            b1 += s1 * residual
         squared /= 3 * sigma * sigma
         shrink = _SCALE / (_SCALE + squared)
         total += confidence[m] * squared * shrink
@@ -108,3 +164,49 @@ def rows(
             first[k] = l00 * j0 + l10 * j1
             second[k] = l11 * j1
     return 0.5 * total
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def channel_rows(
+    level: np.ndarray,
+    pixels: np.ndarray,
+    jacobian: np.ndarray,
+    axes: np.ndarray,
+    window: np.ndarray,
+    root: np.ndarray,
+    values: np.ndarray,
+    rows_: np.ndarray,
+) -> None:
+    """Values of the picture and their weighted derivatives, a row for each channel.
+
+    Args:
+        level: (H, W, 3) float32.
+        pixels: (M, 2) continuous pixels of the level.
+        jacobian: (M, 2, C) derivative of the pixels.
+        axes: (M, 2, 2) columns: pixels of one standard deviation along two directions of the surface.
+        window: (K, 3) places of the local mean in standard deviations, and weights that sum to one; K = 0 for the plain
+            picture.
+        root: (M,) square root of the samples' weights.
+        values: (M, 3) written.
+        rows_: (M, 3, C) written.
+    """
+    value, slope, scratch = np.empty(3), np.empty((3, 2)), np.empty((3, 3))
+    for m in range(pixels.shape[0]):
+        _contrast(level, pixels[m, 0], pixels[m, 1], axes[m], window, value, slope, scratch)
+        first, second = jacobian[m, 0], jacobian[m, 1]
+        for c in range(3):
+            values[m, c] = value[c]
+            s0, s1 = np.float32(root[m] * slope[c, 0]), np.float32(root[m] * slope[c, 1])
+            row = rows_[m, c]
+            for k in range(jacobian.shape[2]):
+                row[k] = s0 * first[k] + s1 * second[k]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def values(level: np.ndarray, pixels: np.ndarray, axes: np.ndarray, window: np.ndarray, out: np.ndarray) -> None:
+    """Writes the contrast (M, 3) at pixels; arguments as in `rows`."""
+    value, slope, scratch = np.empty(3), np.empty((3, 2)), np.empty((3, 3))
+    for m in range(pixels.shape[0]):
+        _contrast(level, pixels[m, 0], pixels[m, 1], axes[m], window, value, slope, scratch)
+        for c in range(3):
+            out[m, c] = value[c]

@@ -13,6 +13,7 @@ from torch import Tensor
 from tracker.camera import Intrinsics
 from tracker.image import ImageLevel, sample
 from tracker.kernels import contrast as kernels
+from tracker.local_contrast import PLAIN, WINDOW, local_contrast_torch
 from tracker.normal_equations import NormalEquations
 from tracker.points import PointSet
 from tracker.residuals.projection import ProjectedPoints, ShapeMotion, linearise_projection, project_state
@@ -46,6 +47,7 @@ class PhotometricTerm:
         sigma: standard deviation of a colour residual.
         confidence: (N,) weight of each sample.
         light: (9, 3) light in camera axes that shades the albedo, or None for a picture without shading (contrast).
+        axes: (N, 2, 2) discs of the local mean, see `tracker.local_contrast`; None for the plain picture.
         kernel: robust kernel over the three channels of a sample.
     """
 
@@ -56,6 +58,7 @@ class PhotometricTerm:
     sigma: float
     confidence: Tensor
     light: Tensor | None = None
+    axes: Tensor | None = None
     kernel: Kernel = geman_mcclure
 
     def shaded(self, state: FrameState) -> Tensor:
@@ -68,7 +71,19 @@ class PhotometricTerm:
     def residual(self, state: FrameState, intrinsics: Intrinsics) -> Tensor:
         """Unwhitened residual (N, 3): picture minus model."""
         pixels = project_state(self.points, state, intrinsics.scaled(self.level.scale))
-        return sample(self.level.pixels, pixels)[0] - self.shaded(state)
+        return self._sampled(pixels)[0] - self.shaded(state)
+
+    def _sampled(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (N, 3) and gradient (N, 3, 2) of the picture, or of its local contrast."""
+        if self.axes is None:
+            return sample(self.level.pixels, pixels)
+        return local_contrast_torch(self.level, pixels, self.axes)
+
+    def _window(self) -> tuple[np.ndarray, np.ndarray]:
+        """Discs and places of the local mean, as the kernels take them."""
+        if self.axes is None:
+            return np.zeros((len(self.points), 2, 2), self.albedo.numpy().dtype), PLAIN
+        return self.axes.numpy(), WINDOW
 
     def cost(self, state: FrameState, intrinsics: Intrinsics) -> float:
         """Half the robust, confidence-weighted sum of squares."""
@@ -77,13 +92,18 @@ class PhotometricTerm:
             return 0.5 * float((self.kernel(squared)[0] * self.confidence).sum())
         pixels = project_state(self.points, state, intrinsics.scaled(self.level.scale))
         return kernels.cost(
-            self.level.pixels.numpy(), pixels.numpy(), self.albedo.numpy(), self.confidence.numpy(), self.sigma
+            self.level.pixels.numpy(),
+            pixels.numpy(),
+            *self._window(),
+            self.albedo.numpy(),
+            self.confidence.numpy(),
+            self.sigma,
         )
 
     def linearise(self, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None = None) -> "LinearColours":
         """Residual and Jacobian, unwhitened."""
         projected = self._projected(state, intrinsics, shape)
-        colours, gradient = sample(self.level.pixels, projected.pixels)
+        colours, gradient = self._sampled(projected.pixels)
         jacobian = gradient @ projected.jacobian
         if self.light is not None:
             normals_cam = self.normals @ state.R.to(self.normals).T
@@ -107,8 +127,8 @@ class PhotometricTerm:
             rho, weight = self.robust_scale(linear.residual)
             root = (weight * self.inverse_variance).sqrt()[:, None]
             rows = (linear.jacobian * root[..., None]).flatten(0, 1)
-            gradient = rows.double().T @ (linear.residual * root).reshape(-1).double()
-            return rows, gradient, 0.5 * float(rho.sum())
+            right = (linear.residual * root).reshape(-1)
+            return rows, rows.double().T @ right.double(), 0.5 * float(rho.sum())
         projected = self._projected(state, intrinsics, shape)
         jacobian = projected.jacobian.numpy()
         gradient = np.zeros(jacobian.shape[2])
@@ -116,6 +136,7 @@ class PhotometricTerm:
             self.level.pixels.numpy(),
             projected.pixels.numpy(),
             jacobian,
+            *self._window(),
             self.albedo.numpy(),
             self.confidence.numpy(),
             self.sigma,
@@ -158,7 +179,7 @@ class PhotometricTerm:
         A small residual says nothing where both are flat (a grey wall explains smooth skin); correlation does.
         """
         pixels = project_state(self.points, state, intrinsics.scaled(self.level.scale))
-        seen, expected = sample(self.level.pixels, pixels)[0], self.shaded(state)
+        seen, expected = self._sampled(pixels)[0], self.shaded(state)
         seen, expected = seen - seen.mean(0), expected - expected.mean(0)
         scale = (seen.square().sum() * expected.square().sum()).sqrt()
         return float((seen * expected).sum() / scale.clamp_min(1e-12))

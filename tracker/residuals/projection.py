@@ -96,6 +96,23 @@ def linearise_projection_torch(
     return ProjectedPoints(pixels, torch.cat(parts, 2), by_head @ points.transforms(state))
 
 
+def along_dolly(jacobian: Tensor, state: FrameState) -> Tensor:
+    """The derivative by log focal length when the head's distance grows with the focal length, written in place.
+
+    The head then keeps its size in the picture and only its perspective changes. As unknowns, focal length and distance
+    would be nearly the same to the solver, and damping would keep both where they are.
+
+    Args:
+        jacobian: (..., P + S + 3) of `linearise_projection` with a `ShapeMotion`.
+        state: of the frame.
+
+    Returns:
+        The same array.
+    """
+    jacobian[..., -3] += float(state.t[2]) * jacobian[..., 5]
+    return jacobian
+
+
 def pixels_by_camera(pixels: Tensor, intrinsics: Intrinsics) -> Tensor:
     """Derivative of pixels by (log focal, cx, cy): (N, 2, 3)."""
     centre = torch.tensor([intrinsics.cx_px, intrinsics.cy_px], dtype=pixels.dtype, device=pixels.device)
@@ -114,10 +131,15 @@ def _surface(points: PointSet, shape: ShapeMotion | None) -> kernels.Surface:
 def _pose(points: PointSet, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None) -> kernels.Pose:
     pivots = points.pivots.numpy()
     by_shape = np.empty((3, 3, 0), pivots.dtype) if shape is None else shape.pivots.numpy()
-    parts = (state.R, state.t, state.jaw, state.eyes, state.eyelids, state.expression)
     camera = np.array([intrinsics.focal_px, intrinsics.cx_px, intrinsics.cy_px])
-    return kernels.posed(
-        *(np.ascontiguousarray(part.numpy()) for part in parts),
+    pose: kernels.Pose = kernels.posed(
+        state.R.numpy(),
+        state.t.numpy(),
+        state.jaw.numpy(),
+        state.eyes.numpy(),
+        state.eyelids.numpy(),
+        state.expression.numpy(),
         (pivots, points.pivot_expression.numpy(), by_shape),
         camera,
     )
+    return pose
