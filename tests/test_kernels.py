@@ -180,7 +180,7 @@ def test_bounded_step_lies_in_the_box_and_lowers_the_model(seed: int) -> None:
     best = minimize(lambda x: model(torch.from_numpy(x)), np.zeros(8), bounds=bounds).fun
     cut = torch.zeros(8, dtype=torch.float64)
     cut[free] = -torch.linalg.solve(H[free][:, free], g[free])
-    # A few passes, not an exact solution; 0.98 of the best decrease measured at least.
+    # A few passes, not an exact solution.
     assert model(step) <= 0.95 * best
     assert model(step) <= model(cut.clamp(-0.1, 0.1)) + 1e-12
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tracker.normal_equations import NormalEquations, bounded_step
+from tracker.normal_equations import NormalEquations, bounded_step, squared
 
 
 @dataclass(eq=False)
@@ -47,8 +47,7 @@ class FrameRows:
         """
         own, shared, size = self.own, self.shared, len(self.own.g)
         # Colours come in float32; a thousand rows of them summed so would leave the matrix indefinite.
-        rows = rows.double()
-        H = rows.T @ rows
+        H = squared(rows.double())
         count = H.shape[0] - size
         own.H += H[:size, :size]
         own.g += gradient[:size]
@@ -203,8 +202,11 @@ class CoupledEquations(BundleEquations):
             H[block, block], g[block], open_[block] = own.H, own.g, ~own.frozen
             H[block, :C], H[:C, block] = coupling, coupling.T
         common = self.between.shape[1] - P * len(self.frames)
-        ids = torch.cat([torch.arange(common), torch.arange(C, total)])
-        H[ids[:, None], ids[None]] -= torch.from_numpy(self.between.T @ self.between)
+        taken = squared(torch.from_numpy(self.between))
+        H[:common, :common] -= taken[:common, :common]
+        H[C:, :common] -= taken[common:, :common]
+        H[:common, C:] -= taken[:common, common:]
+        H[C:, C:] -= taken[common:, common:]
         return H, g, open_
 
     def _damping(self) -> Tensor:

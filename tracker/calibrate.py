@@ -36,7 +36,9 @@ from tracker.state import FrameState, neutral_state
 
 # The head's size is not observable by one camera. Left half a percent of play, it ran 1.7 % off on clips with truth.
 _SIZE_STD = 0.0005
-# On clips with known truth the focal length was 0 to 11 % off where the covariance alone said 2 to 4 %.
+# Neighbouring samples err together: the spread of the focal length is this many times what independent ones would give.
+# The rest is what the model gets wrong: on clips with known truth the focal length was 0 to 6 % off.
+_CAUTION = 4.0
 _MODEL_LOG_FOCAL_STD = 0.06
 # Landmarks alone pull the focal length up to 20 % down (they follow a turn of the head too little), and the pictures do
 # not always bring it back; so it waits for the pictures near its prior.
@@ -307,12 +309,13 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     samples = SampleSet.of(task.model, face_samples(task.model, task.tracking.samples))
     pictures = [pyramid(frame.image, task.tracking.levels) for frame in task.frames]
     clip = _clip(task, state, geometry.offsets_m, samples)
-    for _ in range(task.settings.rounds):
+    for turn in range(task.settings.rounds):
         views = view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px)
         clip = with_appearance(clip, views)
         solver = FrameSolver(clip, task.energy, task.tracking, task.held)
         solutions = [
-            solver.solve(frame, one, None, clip.light) for frame, one in zip(task.frames, state.frames, strict=True)
+            solver.solve(frame, one, None, clip.light, close=turn > 0)
+            for frame, one in zip(task.frames, state.frames, strict=True)
         ]
         state = replace(state, frames=tuple(solution.state for solution in solutions))
         l1 = float(np.nanmean([solution.photometric_l1 for solution in solutions]))
@@ -347,13 +350,14 @@ def _shared_colours(solver: FrameSolver, state: BundleState, pictures: Sequence[
 def _log_focal_std(problem: BundleProblem, state: BundleState) -> float:
     """Posterior standard deviation of the log focal length, all else marginalised; NaN where singular, 0 where held.
 
-    The solve's own covariance knows noise only; what the model itself gets wrong is added (docs/solver.md).
+    The solve's own covariance takes the samples' errors for independent, which they are not, and knows nothing of what
+    the model itself gets wrong (docs/solver.md).
     """
     covariance = problem.linearise(state).shared_covariance()
     at = len(state.shape)
     if covariance is None or problem.shared.log_focal_std == 0:
         return float("nan") if covariance is None else 0.0
-    return math.hypot(math.sqrt(float(covariance[at, at])), _MODEL_LOG_FOCAL_STD)
+    return math.hypot(_CAUTION * math.sqrt(float(covariance[at, at])), _MODEL_LOG_FOCAL_STD)
 
 
 def _clip(task: CalibrationTask, state: BundleState, offsets_m: Tensor, samples: SampleSet) -> ClipModel:

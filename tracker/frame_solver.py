@@ -86,7 +86,12 @@ class FrameSolver:
     held: Tensor
 
     def solve(
-        self, frame: FrameInput, start: FrameState, temporal: GaussianTerm | None, light_prior: Tensor
+        self,
+        frame: FrameInput,
+        start: FrameState,
+        temporal: GaussianTerm | None,
+        light_prior: Tensor,
+        close: bool = False,
     ) -> FrameSolution:
         """Solves one frame.
 
@@ -95,20 +100,23 @@ class FrameSolver:
             start: first state.
             temporal: pull to the prediction, or None for a frame on its own.
             light_prior: (9, 3) light of the frame before, camera axes.
+            close: the start is within a pixel or two: only the finest level is solved.
 
         Returns:
             The solution; without landmarks only colours are used.
         """
         problem = self._problem(frame, start, temporal)
         state, outcomes = start, list[Outcome]()
-        if problem.landmarks:
+        if problem.landmarks and not close:
             solution = minimise(problem, state, SolverSettings(max_steps=self.tracking.steps + 2))
             state = solution.state
             outcomes.append(solution.outcome)
         levels = pyramid(frame.image, self.tracking.levels)
         term, seen = None, None
-        for index in reversed(range(self.tracking.levels)):
-            seen = self.visible(state)
+        for index in reversed(range(1 if close else self.tracking.levels)):
+            # A tracked frame starts close enough for one test of visibility; one on its own may come from far.
+            if seen is None or temporal is None:
+                seen = self.visible(state)
             if seen is None:
                 break
             term = self.contrast_term(levels[index], index, state, seen)

@@ -51,7 +51,7 @@ class NormalEquations:
         root = weight.sqrt()[:, None]
         rows = (jacobian * root[..., None]).reshape(-1, jacobian.shape[-1])
         right = (residual * root).reshape(-1)
-        self.H += (rows.T @ rows).to(torch.float64)
+        self.H += squared(rows)
         self.g += (rows.T @ right).to(torch.float64)
         self.cost += 0.5 * float(rho.sum())
 
@@ -67,6 +67,17 @@ class NormalEquations:
     def relative_length(self, step: Tensor) -> float:
         """RMS of the step in standard deviations."""
         return float((step / self.scale).square().mean().sqrt())
+
+
+def squared(rows: Tensor) -> Tensor:
+    """Product (P, P) of (K, P) rows with themselves, float64.
+
+    On the CPU by numpy, which forms only half of a product with itself; torch forms all of it.
+    """
+    if rows.device.type != "cpu":
+        return (rows.T @ rows).to(torch.float64)
+    array = rows.numpy()
+    return torch.from_numpy(array.T @ array).to(torch.float64)
 
 
 # Unknowns that a step would carry over a bound are set on it and the others solved for again, at most so often.

@@ -27,7 +27,7 @@ class EnergySettings(BaseModel):
         3.0, ge=1, le=100, description="Width of the local mean that the pictures are divided by, pixels of each level."
     )
     photometric_weight: float = Field(
-        0.5, ge=0, le=100, description="Weight of a surface sample; below 1 because neighbours err together."
+        1.0, ge=0, le=100, description="Weight of a surface sample; below 1 because neighbours err together."
     )
     jaw_std: float = Field(0.12, gt=0, le=2, description="Spread of the jaw's opening, radians.")
     jaw_side_std: float = Field(0.02, gt=0, le=2, description="Spread of the jaw's turn to the side, radians.")
@@ -47,7 +47,7 @@ class CalibrationSettings(BaseModel):
         3.0, ge=0, le=50, description="Spread of the constant 3-D landmark offsets, millimetres; 0 holds them."
     )
     landmark_shape_std: float = Field(
-        0.4,
+        0.7,
         ge=0,
         le=10,
         description="Spread of the identity in the landmark solve, in the model's standard deviations: a detector's "
@@ -62,11 +62,11 @@ class CalibrationSettings(BaseModel):
     focal_factor: float = Field(
         1.5, gt=0.1, le=20, description="Mean of the focal length's prior, times the longer side of the full picture."
     )
-    focal_log_std: float = Field(0.15, gt=0, le=3, description="Spread of the log focal length, 0.15 = 15 %.")
+    focal_log_std: float = Field(0.08, gt=0, le=3, description="Spread of the log focal length, 0.08 = 8 %.")
     centre_std: float = Field(
         0.005, ge=0, le=1, description="Spread of the principal point, as a fraction of the full picture's longer side."
     )
-    rounds: int = Field(7, ge=1, le=20, description="Alternations of unwrapping the appearance and solving the poses.")
+    rounds: int = Field(5, ge=1, le=20, description="Alternations of unwrapping the appearance and solving the poses.")
     joint_steps: int = Field(
         4, ge=0, le=100, description="Steps of each round's joint solve of identity, camera and poses with colours."
     )
@@ -80,13 +80,13 @@ class TrackingSettings(BaseModel):
 
     samples: int = Field(2500, ge=100, le=50000, description="Surface samples of the photometric term.")
     levels: int = Field(3, ge=1, le=6, description="Pyramid levels of the photometric term, coarse to fine.")
-    steps: int = Field(4, ge=1, le=50, description="Solver steps at each pyramid level.")
+    steps: int = Field(3, ge=1, le=50, description="Solver steps at each pyramid level.")
     rotation_std: float = Field(
         0.02, gt=0, le=10, description="Spread of the rotation around the constant-velocity prediction, radians."
     )
-    translation_std_mm: float = Field(4.0, gt=0, le=1000, description="Same for the translation, millimetres.")
+    translation_std_mm: float = Field(2.0, gt=0, le=1000, description="Same for the translation, millimetres.")
     expression_std: float = Field(
-        0.4, gt=0, le=10, description="Frame-to-frame change of an expression, in its own standard deviations."
+        0.25, gt=0, le=10, description="Frame-to-frame change of an expression, in its own standard deviations."
     )
     jaw_change_std: float = Field(0.08, gt=0, le=10, description="Frame-to-frame change of the jaw, radians.")
     gaze_change_std: float = Field(0.25, gt=0, le=10, description="Frame-to-frame change of an eye's angle, radians.")

@@ -1,4 +1,4 @@
-"""Exponential and logarithm of SO(3) for float64 arrays: the twins of `tracker.rotations.exp_so3` and `log_so3`."""
+"""Rotations of the solver in float64; `exp_so3` and `log_so3` are the twins of those of `tracker.rotations`."""
 
 import math
 
@@ -55,3 +55,55 @@ def log_so3(R: np.ndarray) -> np.ndarray:
         for k in range(3):
             out[n, k] = scale * q[k + 1]
     return out
+
+
+@numba.njit(cache=True, nogil=True)
+def inverse_left_jacobian(w: np.ndarray) -> np.ndarray:
+    """Derivative (3, 3) of log(exp(d) exp(w)) by d at d = 0.
+
+    Source: Sola et al., A micro Lie theory, 2018, equation 146.
+    """
+    k = np.array([[0.0, -w[2], w[1]], [w[2], 0.0, -w[0]], [-w[1], w[0], 0.0]])
+    angle = math.sqrt(w[0] * w[0] + w[1] * w[1] + w[2] * w[2])
+    if angle < _SMALL_ANGLE:
+        factor = 1.0 / 12.0
+    else:
+        half = angle / 2
+        factor = (1 - half / math.tan(half)) / (angle * angle)
+    return np.eye(3) - 0.5 * k + factor * (k @ k)
+
+
+@numba.njit(cache=True, nogil=True)
+def differences(
+    now: tuple[np.ndarray, ...], then: tuple[np.ndarray, ...], inverse_std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whitened difference of two states and its derivative by the two rotations.
+
+    Args:
+        now: R (3, 3), t (3,), jaw (3, 3), eyes (2, 2), lids (2,), expression (E,).
+        then: the same of the target.
+        inverse_std: (15 + E,) in `Layout` order.
+
+    Returns:
+        residual (15 + E,), and the (3, 3) blocks of rotation and jaw, whitened.
+    """
+    R, t, jaw, eyes, lids, expression = now
+    R0, t0, jaw0, eyes0, lids0, expression0 = then
+    turns = np.empty((2, 3, 3))
+    turns[0], turns[1] = R @ R0.T, jaw @ jaw0.T
+    logs = log_so3(turns)
+    residual = np.empty(15 + expression.shape[0])
+    for a in range(3):
+        residual[a], residual[3 + a], residual[6 + a] = logs[0, a], t[a] - t0[a], logs[1, a]
+    for a in range(2):
+        for b in range(2):
+            residual[9 + 2 * a + b] = eyes[a, b] - eyes0[a, b]
+        residual[13 + a] = lids[a] - lids0[a]
+    for e in range(expression.shape[0]):
+        residual[15 + e] = expression[e] - expression0[e]
+    residual *= inverse_std
+    first, second = inverse_left_jacobian(logs[0]), inverse_left_jacobian(logs[1])
+    for a in range(3):
+        first[a] *= inverse_std[a]
+        second[a] *= inverse_std[6 + a]
+    return residual, first, second

@@ -14,7 +14,7 @@ from tracker.camera import Intrinsics
 from tracker.image import ImageLevel, sample
 from tracker.kernels import contrast as kernels
 from tracker.local_contrast import PLAIN, WINDOW, local_contrast_torch
-from tracker.normal_equations import NormalEquations
+from tracker.normal_equations import NormalEquations, squared
 from tracker.points import PointSet
 from tracker.residuals.projection import ProjectedPoints, ShapeMotion, linearise_projection, project_state
 from tracker.robust import Kernel, geman_mcclure
@@ -164,7 +164,7 @@ class PhotometricTerm:
     def add_to(self, equations: NormalEquations, state: FrameState, intrinsics: Intrinsics) -> None:
         """Linearises the residual and adds it; a sample's weight is that of the mean over its channels."""
         rows, gradient, cost = self.rows(state, intrinsics)
-        equations.H += (rows.T @ rows).to(torch.float64)
+        equations.H += squared(rows)
         equations.g += gradient
         equations.cost += cost
 

@@ -6,26 +6,13 @@ prediction from the frames before. Rotations are compared by the logarithm of th
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tracker.kernels import rotations as kernels
 from tracker.normal_equations import NormalEquations
-from tracker.rotations import log_so3, skew
 from tracker.state import FrameState, Layout
-
-
-def difference(state: FrameState, target: FrameState) -> Tensor:
-    """Step (P,) that leads from `target` to `state`, in `Layout` order."""
-    return torch.cat(
-        [
-            log_so3(state.R @ target.R.T),
-            state.t - target.t,
-            log_so3(state.jaw @ target.jaw.T),
-            (state.eyes - target.eyes).reshape(-1),
-            state.eyelids - target.eyelids,
-            state.expression - target.expression,
-        ]
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,40 +28,42 @@ class GaussianTerm:
     inverse_std: Tensor
 
     def residual(self, state: FrameState) -> Tensor:
-        """Whitened difference (P,)."""
-        return difference(state, self.target) * self.inverse_std
+        """Whitened difference (P,): the step in `Layout` order that leads from the target to the state."""
+        return torch.from_numpy(self._differences(state)[0])
 
     def cost(self, state: FrameState) -> float:
         """Half the sum of squares."""
-        return 0.5 * float(self.residual(state).square().sum())
+        residual = self._differences(state)[0]
+        return 0.5 * float(residual @ residual)
 
     def jacobian(self, state: FrameState) -> Tensor:
         """Derivative (P, P) of the residual; block diagonal, exact for rotations (left Jacobian's inverse)."""
+        _, rotation, jaw = self._differences(state)
         jacobian = torch.diag(self.inverse_std)
-        for block, now, then in ((Layout.rotation, state.R, self.target.R), (Layout.jaw, state.jaw, self.target.jaw)):
-            jacobian[block, block] = self.inverse_std[block, None] * inverse_left_jacobian(log_so3(now @ then.T))
+        jacobian[Layout.rotation, Layout.rotation] = torch.from_numpy(rotation)
+        jacobian[Layout.jaw, Layout.jaw] = torch.from_numpy(jaw)
         return jacobian
 
     def add_to(self, equations: NormalEquations, state: FrameState) -> None:
         """Adds the term."""
-        residual, jacobian = self.residual(state), self.jacobian(state)
-        equations.H += jacobian.T @ jacobian
-        equations.g += jacobian.T @ residual
-        equations.cost += 0.5 * float(residual.square().sum())
+        residual, rotation, jaw = self._differences(state)
+        inverse_std = self.inverse_std.numpy()
+        H, g = np.diag(inverse_std**2), inverse_std * residual
+        for block, rows in ((Layout.rotation, rotation), (Layout.jaw, jaw)):
+            H[block, block] = rows.T @ rows
+            g[block] = rows.T @ residual[block]
+        equations.H += torch.from_numpy(H)
+        equations.g += torch.from_numpy(g)
+        equations.cost += 0.5 * float(residual @ residual)
+
+    def _differences(self, state: FrameState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        residual, rotation, jaw = kernels.differences(_arrays(state), _arrays(self.target), self.inverse_std.numpy())
+        return residual, rotation, jaw
 
 
-def inverse_left_jacobian(w: Tensor) -> Tensor:
-    """Derivative of log(exp(d) exp(w)) by d at d = 0: (3,) to (3, 3).
-
-    Source: Sola et al., A micro Lie theory, 2018, equation 146.
-    """
-    angle = float(w.norm())
-    k = skew(w)
-    identity = torch.eye(3, dtype=w.dtype)
-    if angle < 1e-4:
-        return identity - 0.5 * k + k @ k / 12
-    half = angle / 2
-    return identity - 0.5 * k + (1 / angle**2) * (1 - half / torch.tan(torch.tensor(half, dtype=w.dtype))) * (k @ k)
+def _arrays(state: FrameState) -> tuple[np.ndarray, ...]:
+    parts = (state.R, state.t, state.jaw, state.eyes, state.eyelids, state.expression)
+    return tuple(np.ascontiguousarray(part.numpy()) for part in parts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,7 +85,7 @@ class SharedColours:
         """
         surface = self.samples.with_shape(shape)
         size, common = len(rows[0].own.g), len(shape) + 3
-        between = np.zeros((len(surface), 3, common + size * len(frames)))
+        between = np.zeros((len(surface), 3, common + size * len(frames)), np.float32)
         values, weighted = [], []
         for k, (view, frame) in enumerate(zip(self.views, frames, strict=True)):
             motion = ShapeMotion(self.samples.shape_basis[view.ids], self.samples.pivot_basis)
@@ -108,10 +108,11 @@ class SharedColours:
         means = self._means(values)
         for view, seen, lines, row in zip(self.views, values, weighted, rows, strict=True):
             residual = ((seen - means[view.ids]) * view.weight.sqrt()[:, None]).reshape(-1)
-            flat = torch.from_numpy(lines).flatten(0, 1).double()
-            row.add(flat, flat.T @ residual.double(), 0.5 * float(residual.square().sum()))
+            flat = torch.from_numpy(lines).flatten(0, 1)
+            row.add(flat, (flat.T @ residual.float()).double(), 0.5 * float(residual.double().square().sum()))
         total = self._total().numpy()
-        between *= np.where(total > 0, 1 / np.sqrt(np.maximum(total, 1e-12)), 0.0)[:, None, None]
+        inverse = np.where(total > 0, 1 / np.sqrt(np.maximum(total, 1e-12)), 0.0)
+        between *= inverse[:, None, None].astype(np.float32)
         return between.reshape(-1, between.shape[2])
 
     def _total(self) -> Tensor:
