@@ -7,7 +7,8 @@ the stage tracking runs, frames are drawn and coded as its checkpoints appear.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from loguru import logger
 from stages import files
 from stages.ahead import in_order
 from stages.context import StageContext
+from stages.drawing import DrawingProcess
 from stages.encode import PictureEncoder
 from stages.subject import Subject
 from tracker.config import Config, ReviewSettings
@@ -35,6 +37,8 @@ RESUMES = True
 # Drawing runs in numba and OpenCV, which release the interpreter lock: a second thread pays, a third waits for cores.
 _THREADS = 2
 _UNDER_WAY = 4
+# Beside the solver, both would wait for that lock; a process of its own takes about three seconds to start.
+_OWN_PROCESS_FROM = 60
 
 
 def config_part(config: Config) -> dict[str, Any]:
@@ -82,9 +86,12 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     """
     indices = subject.frame_indices()
     done = _finished(subject) if context.resume else {}
-    painter = make_painter(subject, config) if len(done) < len(indices) else None
-    pictures = _pictures(painter, indices, done, context)
-    with PictureEncoder(config.fps, subject.video_mp4_path, subject.video_avi_path, config.review.crf) as encoder:
+    with ExitStack() as stack:
+        draw = _drawer(subject, config, context, stack) if len(done) < len(indices) else None
+        pictures = _pictures(draw, indices, done, context)
+        encoder = stack.enter_context(
+            PictureEncoder(config.fps, subject.video_mp4_path, subject.video_avi_path, config.review.crf)
+        )
         for index, psnr in context.progress(pictures, len(indices)):
             if index not in done:
                 done[index] = psnr
@@ -102,6 +109,14 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     context.notes.update({"frames": len(indices), "psnr_db_median": median})
     quality = "no face seen" if median is None else f"overlay {median:.1f} dB in the median"
     logger.info(f"review: {subject.video_mp4_path}, {quality}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawer:
+    """Writes the review frame of a number, gives it back with the overlay's PSNR; how many may do so at once."""
+
+    draw: Callable[[int], tuple[int, float | None]]
+    threads: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +156,14 @@ class _Painter:
         )
 
 
+def _drawer(subject: Subject, config: Config, context: StageContext, stack: ExitStack) -> "_Drawer":
+    """How frames are drawn: in a process of their own beside the solver, else on threads of this one."""
+    if context.leader is not None and len(subject.frame_indices()) >= _OWN_PROCESS_FROM:
+        return _Drawer(stack.enter_context(DrawingProcess(subject.config_path)).draw, 1)
+    painter = make_painter(subject, config)
+    return _Drawer(lambda index: painter.draw(index, load_frame(subject.checkpoint_path(index))), _THREADS)
+
+
 def make_painter(subject: Subject, config: Config) -> "_Painter":
     """Loads what all frames share."""
     model = load_head_model(config)
@@ -178,7 +201,7 @@ def _finished(subject: Subject) -> dict[int, float | None]:
 
 
 def _pictures(
-    painter: _Painter | None, indices: range, done: dict[int, float | None], context: StageContext
+    drawer: "_Drawer | None", indices: range, done: dict[int, float | None], context: StageContext
 ) -> Iterator[tuple[int, float | None]]:
     """Number and PSNR of each frame in order, once its picture is there; those not done are drawn on threads."""
     finished = dict(done)
@@ -190,8 +213,6 @@ def _pictures(
             yield index
 
     def draw(index: int) -> tuple[int, float | None]:
-        if index in finished or painter is None:
-            return index, finished[index]
-        return painter.draw(index, load_frame(painter.subject.checkpoint_path(index)))
+        return (index, finished[index]) if index in finished or drawer is None else drawer.draw(index)
 
-    return in_order(draw, frames(), _THREADS, _UNDER_WAY)
+    return in_order(draw, frames(), _THREADS if drawer is None else drawer.threads, _UNDER_WAY)

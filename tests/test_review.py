@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from stages import files, review
-from stages.context import StageContext
+from stages.context import Leader, StageContext
+from stages.drawing import DrawingProcess
 from stages.encode import PictureEncoder
 from stages.pipeline import run_stages
 from stages.video import ffmpeg_binary
@@ -235,3 +236,42 @@ def test_failed_encoding_leaves_no_video(tmp_path) -> None:
     with pytest.raises(RuntimeError, match="given up"):
         _encode(tmp_path, _given_up())
     assert not list(tmp_path.iterdir())
+
+
+def test_process_of_its_own_draws_the_same(reviewed, tmp_path) -> None:
+    subject, _ = reviewed
+    picture = subject.review_path(3)
+    before, psnr = picture.read_bytes(), json.loads(subject.review_record_path.read_text())["psnr_db"][3]
+    picture.unlink()
+    with DrawingProcess(subject.config_path) as process:
+        assert process.draw(3) == (3, psnr)
+        assert picture.read_bytes() == before
+        with pytest.raises(InputError, match="99999"):
+            process.draw(99999)
+        # An answer with an error is an answer; the next frame is drawn.
+        assert process.draw(2)[0] == 2
+
+
+def test_process_that_died_is_named(reviewed) -> None:
+    subject, _ = reviewed
+    with DrawingProcess(subject.config_path) as process:
+        process.draw(0)
+        process._process.kill()
+        process._process.wait()
+        with pytest.raises(SubjectError, match="frame 1"):
+            process.draw(1)
+
+
+def test_long_clips_are_drawn_beside_tracking_in_a_process(reviewed, monkeypatch) -> None:
+    subject, config = reviewed
+    used = []
+    monkeypatch.setattr(review, "_OWN_PROCESS_FROM", 2)
+    monkeypatch.setattr(review, "DrawingProcess", lambda path: used.append(path) or DrawingProcess(path))
+    leader = Leader()
+    leader.end(failed=False)
+    before = subject.video_mp4_path.read_bytes()
+    for path in files.list_images(subject.video_dir):
+        path.unlink()
+    review.run(subject, config, StageContext("review", subject, "cpu", leader=leader))
+    assert used == [subject.config_path]
+    assert subject.video_mp4_path.read_bytes() == before

@@ -41,7 +41,7 @@ class CalibrationSettings(BaseModel):
     model_config = _SETTINGS
 
     frames: int = Field(
-        16, ge=1, le=200, description="Frames solved jointly: the keyframes, filled up with others spread in yaw."
+        12, ge=1, le=200, description="Frames solved jointly: the keyframes, filled up with others spread in yaw."
     )
     offset_std_mm: float = Field(
         3.0, ge=0, le=50, description="Spread of the constant 3-D landmark offsets, millimetres; 0 holds them."
