@@ -15,7 +15,7 @@ from stages.video import ffmpeg_binary
 from tracker.errors import SubjectError
 
 # yuv420p is the only layout that all browsers play; +faststart puts the index first, so that playing starts at once.
-_H264 = {"vcodec": "libx264", "pix_fmt": "yuv420p", "movflags": "+faststart", "preset": "veryfast"}
+_H264 = {"vcodec": "libx264", "pix_fmt": "yuv420p", "movflags": "+faststart", "preset": "superfast"}
 
 
 class PictureEncoder:

@@ -14,6 +14,7 @@ from tracker.residuals.projection import project_state
 from tracker.shading import SH_CONSTANTS, sh_basis
 from tracker.state import FrameState
 from tracker.surface import sample_visibility, surface_view
+from tracker.threads import on_threads
 
 # The coefficient of ambient light of brightness one.
 _AMBIENT = 1 / SH_CONSTANTS[0]
@@ -52,22 +53,23 @@ def view_samples(
         pictures: their pyramids.
         sigma_px: width of the local mean, pixels of each level.
     """
-    colours, contrasts, weights, normals = [], [], [], []
-    for state, levels in zip(states, pictures, strict=True):
+
+    def one(pair: tuple[FrameState, list[ImageLevel]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        state, levels = pair
         view = surface_view(clip.model, clip.shape, state)
         camera = (state, clip.intrinsics)
         visible, normals_head, cosine = sample_visibility(clip.model, clip.samples.surface, view, camera, clip.size)
         pixels = project_state(clip.sample_points, state, clip.intrinsics)
-        weights.append((visible & inside(pixels, clip.size)).float() * cosine.clamp_min(0) ** 2)
-        normals.append(normals_head @ state.R.float().T)
+        normals_cam = normals_head @ state.R.float().T
         points = clip.samples.surface.at(clip.model, view.vertices_cam_m(state))
-        colours.append(sample(levels[0].pixels, pixels)[0])
         values = []
         for level in levels:
             lens, sigma_m = clip.intrinsics.scaled(level.scale), clip.contrast_sigma_m(sigma_px, level.scale)
-            axes = window_axes(points, normals[-1], lens, sigma_m)
-            values.append(local_contrast(level, pixels * level.scale, axes))
-        contrasts.append(torch.stack(values))
+            values.append(local_contrast(level, pixels * level.scale, window_axes(points, normals_cam, lens, sigma_m)))
+        weight = (visible & inside(pixels, clip.size)).float() * cosine.clamp_min(0) ** 2
+        return sample(levels[0].pixels, pixels)[0], torch.stack(values), weight, normals_cam
+
+    colours, contrasts, weights, normals = zip(*on_threads(one, zip(states, pictures, strict=True)), strict=True)
     return SampleViews(torch.stack(colours), torch.stack(contrasts, 1), torch.stack(weights), torch.stack(normals))
 
 

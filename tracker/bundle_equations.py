@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 from tracker.normal_equations import NormalEquations, bounded_step, squared
+from tracker.threads import on_threads
+
+# A long product is formed in this many parts, on threads.
+_PARTS = 2
 
 
 @dataclass(eq=False)
@@ -45,9 +49,12 @@ class FrameRows:
             gradient: (P + Q,).
             cost: of the rows.
         """
-        own, shared, size = self.own, self.shared, len(self.own.g)
         # Colours come in float32; a thousand rows of them summed so would leave the matrix indefinite.
-        H = squared(rows.double())
+        self.add_matrix(squared(rows.double()), gradient, cost)
+
+    def add_matrix(self, H: Tensor, gradient: Tensor, cost: float) -> None:
+        """Adds a product (P + Q, P + Q) of rows with themselves; see `add`."""
+        own, shared, size = self.own, self.shared, len(self.own.g)
         count = H.shape[0] - size
         own.H += H[:size, :size]
         own.g += gradient[:size]
@@ -202,7 +209,8 @@ class CoupledEquations(BundleEquations):
             H[block, block], g[block], open_[block] = own.H, own.g, ~own.frozen
             H[block, :C], H[:C, block] = coupling, coupling.T
         common = self.between.shape[1] - P * len(self.frames)
-        taken = squared(torch.from_numpy(self.between))
+        parts = on_threads(squared, torch.from_numpy(self.between).tensor_split(_PARTS))
+        taken = torch.stack(parts).sum(0)
         H[:common, :common] -= taken[:common, :common]
         H[C:, :common] -= taken[common:, :common]
         H[:common, C:] -= taken[:common, common:]

@@ -21,7 +21,7 @@ from tracker.clip import (
     landmark_term,
     step_scale,
 )
-from tracker.frame_solver import FrameSolver
+from tracker.frame_solver import FrameSolution, FrameSolver
 from tracker.head.model import HeadModel, vertex_normals
 from tracker.image import ImageLevel, pyramid
 from tracker.landmark_set import IRISES, LandmarkSet
@@ -33,6 +33,7 @@ from tracker.samples import face_samples
 from tracker.settings import CalibrationSettings, EnergySettings, TrackingSettings
 from tracker.solver import Outcome, SolverSettings, minimise
 from tracker.state import FrameState, neutral_state
+from tracker.threads import on_threads
 
 # The head's size is not observable by one camera. Left half a percent of play, it ran 1.7 % off on clips with truth.
 _SIZE_STD = 0.0005
@@ -313,10 +314,7 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
         views = view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px)
         clip = with_appearance(clip, views)
         solver = FrameSolver(clip, task.energy, task.tracking, task.held)
-        solutions = [
-            solver.solve(frame, one, None, clip.light, close=turn > 0)
-            for frame, one in zip(task.frames, state.frames, strict=True)
-        ]
+        solutions = _solved_alone(solver, task.frames, state.frames, close=turn > 0)
         state = replace(state, frames=tuple(solution.state for solution in solutions))
         l1 = float(np.nanmean([solution.photometric_l1 for solution in solutions]))
         problem = _bundle_problem(task, state, geometry.landmarks, free_offsets=True, with_colours=True)
@@ -333,18 +331,33 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     return Calibration(clip, fitted_offsets(task, state)[0], lit, geometry, l1, spread)
 
 
+def _solved_alone(
+    solver: FrameSolver, frames: Sequence[FrameInput], states: Sequence[FrameState], close: bool
+) -> list[FrameSolution]:
+    """Every frame on its own, with the appearance at hand."""
+
+    def solve(pair: tuple[FrameInput, FrameState]) -> FrameSolution:
+        return solver.solve(*pair, None, solver.clip.light, close=close)
+
+    return on_threads(solve, zip(frames, states, strict=True))
+
+
 def _shared_colours(solver: FrameSolver, state: BundleState, pictures: Sequence[ImageLevel]) -> SharedColours | None:
     """What all frames see of the surface, weighted as each sees it now; None where a frame sees too little."""
-    views = []
-    for level, one in zip(pictures, state.frames, strict=True):
+
+    def view(pair: tuple[ImageLevel, FrameState]) -> ColourView | None:
+        level, one = pair
         seen = solver.visible(one)
         if seen is None:
             return None
         term = solver.contrast_term(level, 0, one, seen)
         weight = term.robust_scale(term.residual(one, solver.clip.intrinsics))[1] * term.inverse_variance
         assert term.axes is not None
-        views.append(ColourView(seen.ids, level, term.axes, weight))
-    return SharedColours(solver.clip.samples.template, tuple(views))
+        return ColourView(seen.ids, level, term.axes, weight)
+
+    found = on_threads(view, zip(pictures, state.frames, strict=True))
+    views = tuple(one for one in found if one is not None)
+    return SharedColours(solver.clip.samples.template, views) if len(views) == len(found) else None
 
 
 def _log_focal_std(problem: BundleProblem, state: BundleState) -> float:

@@ -17,9 +17,9 @@ from tracker.kernels import contrast as kernels
 
 def _gaussian_window() -> np.ndarray:
     """(K, 3) places in standard deviations on rings of equal share of a Gaussian disc, and their weights."""
-    rings = ((0.0, 1), (0.75, 6), (1.5, 8))
+    rings = ((0.0, 1), (1.2, 8))
     # Mass of the Gaussian between the circles half-way to the neighbouring rings.
-    edges = [0.0, 0.375, 1.125, 2.0]
+    edges = [0.0, 0.6, 2.0]
     mass = np.exp(-0.5 * np.square(edges[:-1])) - np.exp(-0.5 * np.square(edges[1:]))
     places = []
     for (radius, count), share in zip(rings, mass / mass.sum(), strict=True):

@@ -25,9 +25,11 @@ from tracker.camera import Intrinsics
 from tracker.image import ImageLevel
 from tracker.kernels import contrast as kernels
 from tracker.local_contrast import WINDOW, local_contrast
-from tracker.points import PointTemplate
+from tracker.normal_equations import squared
+from tracker.points import PointSet, PointTemplate
 from tracker.residuals.projection import ShapeMotion, along_dolly, linearise_projection, project_state
 from tracker.state import FrameState
+from tracker.threads import on_threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,34 +88,48 @@ class SharedColours:
         surface = self.samples.with_shape(shape)
         size, common = len(rows[0].own.g), len(shape) + 3
         between = np.zeros((len(surface), 3, common + size * len(frames)), np.float32)
-        values, weighted = [], []
-        for k, (view, frame) in enumerate(zip(self.views, frames, strict=True)):
-            motion = ShapeMotion(self.samples.shape_basis[view.ids], self.samples.pivot_basis)
-            scale = view.level.scale
-            projected = linearise_projection(surface.subset(view.ids), frame, intrinsics.scaled(scale), motion)
-            # The principal point counts full pixels; the level's are smaller in number.
-            projected.jacobian[..., -2:] *= scale
-            along_dolly(projected.jacobian, frame)
-            ids, root = view.ids.numpy(), view.weight.sqrt().numpy()
-            value = np.empty((len(ids), 3), np.float32)
-            lines = np.empty((len(ids), 3, size + common), np.float32)
-            picture = view.level.pixels.numpy()
-            pixels, jacobian = projected.pixels.numpy(), projected.jacobian.numpy()
-            kernels.channel_rows(picture, pixels, jacobian, view.axes.numpy(), WINDOW, root, value, lines)
-            values.append(torch.from_numpy(value))
-            weighted.append(lines)
-            spread = lines * root[:, None, None]
-            between[ids, :, :common] += spread[..., size:]
-            between[ids, :, common + k * size : common + (k + 1) * size] = spread[..., :size]
+        everything = on_threads(
+            lambda pair: self._lines(surface, *pair, intrinsics), zip(self.views, frames, strict=True)
+        )
+        values = [value for value, _ in everything]
         means = self._means(values)
-        for view, seen, lines, row in zip(self.views, values, weighted, rows, strict=True):
-            residual = ((seen - means[view.ids]) * view.weight.sqrt()[:, None]).reshape(-1)
-            flat = torch.from_numpy(lines).flatten(0, 1)
-            row.add(flat, (flat.T @ residual.float()).double(), 0.5 * float(residual.double().square().sum()))
+
+        def own_blocks(k: int) -> tuple[Tensor, Tensor, float, np.ndarray]:
+            """One frame's matrix, gradient, cost and rows by shared unknowns; fills its columns of `between`."""
+            view, (value, lines) = self.views[k], everything[k]
+            root = view.weight.sqrt()
+            ids, spread = view.ids.numpy(), lines * root.numpy()[:, None, None]
+            between[ids, :, common + k * size : common + (k + 1) * size] = spread[..., :size]
+            own = squared(torch.from_numpy(lines.reshape(-1, lines.shape[2])).double())
+            residual = ((value - means[view.ids]) * root[:, None]).reshape(-1)
+            gradient = torch.from_numpy(lines.reshape(len(residual), -1).T @ residual.float().numpy()).double()
+            return own, gradient, 0.5 * float(residual.double().square().sum()), spread[..., size:]
+
+        blocks = on_threads(own_blocks, range(len(frames)))
+        for view, row, (own, gradient, cost, shared) in zip(self.views, rows, blocks, strict=True):
+            row.add_matrix(own, gradient, cost)
+            between[view.ids.numpy(), :, :common] += shared
         total = self._total().numpy()
         inverse = np.where(total > 0, 1 / np.sqrt(np.maximum(total, 1e-12)), 0.0)
         between *= inverse[:, None, None].astype(np.float32)
         return between.reshape(-1, between.shape[2])
+
+    def _lines(
+        self, surface: PointSet, view: ColourView, frame: FrameState, intrinsics: Intrinsics
+    ) -> tuple[Tensor, np.ndarray]:
+        """Contrast (M, 3) of a view's samples and its weighted derivatives (M, 3, P + S + 3)."""
+        motion = ShapeMotion(self.samples.shape_basis[view.ids], self.samples.pivot_basis)
+        scale = view.level.scale
+        projected = linearise_projection(surface.subset(view.ids), frame, intrinsics.scaled(scale), motion)
+        # The principal point counts full pixels; the level's are smaller in number.
+        projected.jacobian[..., -2:] *= scale
+        along_dolly(projected.jacobian, frame)
+        count, root = len(view.ids), view.weight.sqrt().numpy()
+        value = np.empty((count, 3), np.float32)
+        lines = np.empty((count, 3, projected.jacobian.shape[2]), np.float32)
+        picture, pixels, jacobian = (x.numpy() for x in (view.level.pixels, projected.pixels, projected.jacobian))
+        kernels.channel_rows(picture, pixels, jacobian, view.axes.numpy(), WINDOW, root, value, lines)
+        return torch.from_numpy(value), lines
 
     def _total(self) -> Tensor:
         """Total weight (N,) of each sample, float64."""
