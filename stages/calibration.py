@@ -8,7 +8,14 @@ import torch
 from loguru import logger
 
 from stages import files
-from stages.clip_files import CalibrationRecord, calibrated_landmarks, frame_input, has_sparse, picture_inputs
+from stages.clip_files import (
+    OBSERVED_LOG_STD,
+    CalibrationRecord,
+    calibrated_landmarks,
+    frame_input,
+    has_sparse,
+    picture_inputs,
+)
 from stages.context import StageContext
 from stages.subject import Subject
 from tracker.calibrate import (
@@ -37,8 +44,6 @@ from tracker.texture import bake_texture
 NAME = "calibration"
 RESUMES = False
 
-# Below this share of its prior's spread the clip itself says what the focal length is; above, the prior does.
-_OBSERVED = 0.5
 # With at least this many calibration frames, two of them are the blink and the widest mouth.
 _WITH_EXTREMES = 6
 
@@ -263,7 +268,7 @@ def _report(subject: Subject, calibration: Calibration, task: CalibrationTask, c
         logger.info(f"calibration: focal length {full.focal_px:.0f} px of the full picture, as given")
     else:
         low, high = full.focal_px * np.exp(-2 * spread), full.focal_px * np.exp(2 * spread)
-        said = "" if spread < _OBSERVED * task.camera.focal_log_std else "; the clip hardly tells it, the prior does"
+        said = "" if spread < OBSERVED_LOG_STD else "; the clip hardly tells it, the prior does"
         logger.info(f"calibration: focal length {full.focal_px:.0f} px (95 %: {low:.0f} to {high:.0f}){said}")
     with context.scalars() as writer:
         for step, cost in enumerate(geometry.outcome.costs):

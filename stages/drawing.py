@@ -1,4 +1,4 @@
-"""Draws review frames in a process of its own, so that drawing does not hold the interpreter that the solver needs.
+"""Draws review frames; also in a process of its own, so that drawing does not hold the interpreter the solver needs.
 
 `python -m stages.drawing CONFIG` reads frame numbers from its standard input, a line each, draws each frame, and
 answers with a line of JSON. It ends with its input, so it does not outlive the run that started it, however that ends.
@@ -6,15 +6,86 @@ answers with a line of JSON. It ends with its input, so it does not outlive the 
 
 import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
+
+from stages import files
 from stages.manifest import ROOT
+from stages.subject import Subject
+from tracker.config import Config, ReviewSettings
 from tracker.errors import InputError, SubjectError, TrackerError
+from tracker.frame_file import extrinsics, head_params, load_frame
+from tracker.head.model import HeadModel
+from tracker.head_choice import load_head_model
+from tracker.render import View
+from tracker.review_frame import ReviewHead, ReviewInput, compose, review_head
+
+
+@dataclass(frozen=True, eq=False)
+class Painter:
+    """Draws one frame and writes it; used by several threads."""
+
+    subject: Subject
+    model: HeadModel
+    head: ReviewHead
+    settings: ReviewSettings
+
+    def draw(self, index: int, frame: dict[str, Any]) -> tuple[int, float | None]:
+        """Writes video/<index>.jpg; returns the index and the overlay's PSNR, None where no face is seen."""
+        drawn = compose(self.head, self.shown(index, frame), self.settings.panel_px)
+        files.write_image(self.subject.review_path(index), drawn.picture, self.settings.jpeg_quality)
+        return index, round(drawn.psnr_db, 3) if math.isfinite(drawn.psnr_db) else None
+
+    def shown(self, index: int, frame: dict[str, Any]) -> ReviewInput:
+        """What the review frame of a checkpoint shows; `frame` from `load_frame`."""
+        subject = self.subject
+        track = frame["track"]
+        R, t, intrinsics = extrinsics(frame)
+        image = files.read_image(subject.explained_path(index))
+        dense, sparse = subject.load_kpt_dense(index), subject.load_kpt(index)
+        return ReviewInput(
+            index=index,
+            image=image,
+            vertices_head_m=self.model.vertices(head_params(frame, self.model)).numpy(),
+            view=View(R, t, intrinsics, (image.shape[0], image.shape[1])),
+            sh=np.asarray(frame["flame"]["sh"])[0],
+            status=str(track["status"]),
+            reprojection_px=float(track["reprojection_px"]),
+            photometric_l1=float(track["photometric_l1"]),
+            fitted478_px=np.asarray(track["landmarks478"], np.float64),
+            detected478_px=dense if dense.any() else None,
+            detected68_px=sparse if sparse.any() else None,
+        )
+
+
+def make_painter(subject: Subject, config: Config) -> Painter:
+    """Loads what all frames share."""
+    model = load_head_model(config)
+    albedo, valid = load_appearance(subject.appearance_path)
+    return Painter(subject, model, review_head(model, albedo, valid), config.review)
+
+
+def load_appearance(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Albedo (T, T, 3) and validity (T, T), float32."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            albedo, valid = archive["albedo"].astype(np.float32), archive["valid"].astype(np.float32)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: missing; run the stage calibration first") from error
+    except (KeyError, ValueError, OSError, BadZipFile) as error:
+        raise InputError(f"{path}: damaged ({error}); run the stage calibration again with --force") from error
+    if albedo.ndim != 3 or albedo.shape != (*valid.shape, 3):
+        raise InputError(f"{path}: albedo {albedo.shape} and valid {valid.shape} do not fit; run calibration again")
+    return albedo, valid
 
 
 class DrawingProcess:
@@ -81,9 +152,6 @@ def answer_all(draw: Callable[[int], float | None]) -> None:
 def main(config_path: Path) -> None:
     """Draws frames of a resolved config's subject."""
     from stages.config_file import load_config
-    from stages.review import make_painter
-    from stages.subject import Subject
-    from tracker.frame_file import load_frame
 
     config, _ = load_config(config_path)
     subject = Subject.of(config)

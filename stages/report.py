@@ -60,6 +60,13 @@ def summarise(report: dict[str, Any], context: StageContext) -> None:
         f"tracking: {counts}; median error {'none' if error is None else f'{error:.2f}'} px, "
         f"{summary['milliseconds_median']} ms a frame"
     )
+    if not summary["focal_observed"]:
+        interval = summary["focal_full_frame_px_95"]
+        between = "" if interval is None else f", 95 %: {interval[0]:.0f} to {interval[1]:.0f}"
+        logger.warning(
+            "tracking: the clip hardly tells the focal length "
+            f"({summary['focal_full_frame_px']:.0f} px{between}); give `focal_length` if you know it"
+        )
     bad = [frame["frame"] for frame in report["frames"] if frame["status"] == "lost"]
     if bad:
         logger.warning(f"tracking: lost {len(bad)} frames, from {bad[0]} to {bad[-1]}; they hold the prediction")
@@ -92,6 +99,7 @@ def _summary(
         if not math.isfinite(spread)
         else [_number(full.focal_px * math.exp(side * spread), 1) for side in (-2, 2)],
         "focal_given": bool(record.camera_prior[1] == 0),
+        "focal_observed": record.focal_observed,
         "principal_point_full_frame_px": [_number(full.cx_px, 1), _number(full.cy_px, 1)],
         "calibration_frames": [int(index) for index in record.frames],
     }

@@ -6,13 +6,11 @@ the stage tracking runs, frames are drawn and coded as its checkpoints appear.
 """
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from loguru import logger
@@ -20,16 +18,12 @@ from loguru import logger
 from stages import files
 from stages.ahead import in_order
 from stages.context import StageContext
-from stages.drawing import DrawingProcess
+from stages.drawing import DrawingProcess, make_painter
 from stages.encode import PictureEncoder
 from stages.subject import Subject
-from tracker.config import Config, ReviewSettings
-from tracker.errors import InputError
-from tracker.frame_file import extrinsics, head_params, load_frame
-from tracker.head.model import HeadModel
-from tracker.head_choice import head_name, load_head_model, model_files
-from tracker.render import View
-from tracker.review_frame import ReviewHead, ReviewInput, compose, review_head
+from tracker.config import Config
+from tracker.frame_file import load_frame
+from tracker.head_choice import head_name, model_files
 
 NAME = "review"
 RESUMES = True
@@ -119,70 +113,12 @@ class _Drawer:
     threads: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Painter:
-    """Draws one frame and writes it; used by several threads."""
-
-    subject: Subject
-    model: HeadModel
-    head: ReviewHead
-    settings: ReviewSettings
-
-    def draw(self, index: int, frame: dict[str, Any]) -> tuple[int, float | None]:
-        """Writes video/<index>.jpg; returns the index and the overlay's PSNR, None where no face is seen."""
-        drawn = compose(self.head, self.shown(index, frame), self.settings.panel_px)
-        files.write_image(self.subject.review_path(index), drawn.picture, self.settings.jpeg_quality)
-        return index, round(drawn.psnr_db, 3) if math.isfinite(drawn.psnr_db) else None
-
-    def shown(self, index: int, frame: dict[str, Any]) -> ReviewInput:
-        """What the review frame of a checkpoint shows; `frame` from `load_frame`."""
-        subject = self.subject
-        track = frame["track"]
-        R, t, intrinsics = extrinsics(frame)
-        image = files.read_image(subject.explained_path(index))
-        dense, sparse = subject.load_kpt_dense(index), subject.load_kpt(index)
-        return ReviewInput(
-            index=index,
-            image=image,
-            vertices_head_m=self.model.vertices(head_params(frame, self.model)).numpy(),
-            view=View(R, t, intrinsics, (image.shape[0], image.shape[1])),
-            sh=np.asarray(frame["flame"]["sh"])[0],
-            status=str(track["status"]),
-            reprojection_px=float(track["reprojection_px"]),
-            photometric_l1=float(track["photometric_l1"]),
-            fitted478_px=np.asarray(track["landmarks478"], np.float64),
-            detected478_px=dense if dense.any() else None,
-            detected68_px=sparse if sparse.any() else None,
-        )
-
-
 def _drawer(subject: Subject, config: Config, context: StageContext, stack: ExitStack) -> "_Drawer":
     """How frames are drawn: in a process of their own beside the solver, else on threads of this one."""
     if context.leader is not None and len(subject.frame_indices()) >= _OWN_PROCESS_FROM:
         return _Drawer(stack.enter_context(DrawingProcess(subject.config_path)).draw, 1)
     painter = make_painter(subject, config)
     return _Drawer(lambda index: painter.draw(index, load_frame(subject.checkpoint_path(index))), _THREADS)
-
-
-def make_painter(subject: Subject, config: Config) -> "_Painter":
-    """Loads what all frames share."""
-    model = load_head_model(config)
-    albedo, valid = load_appearance(subject.appearance_path)
-    return _Painter(subject, model, review_head(model, albedo, valid), config.review)
-
-
-def load_appearance(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Albedo (T, T, 3) and validity (T, T), float32."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            albedo, valid = archive["albedo"].astype(np.float32), archive["valid"].astype(np.float32)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: missing; run the stage calibration first") from error
-    except (KeyError, ValueError, OSError, BadZipFile) as error:
-        raise InputError(f"{path}: damaged ({error}); run the stage calibration again with --force") from error
-    if albedo.ndim != 3 or albedo.shape != (*valid.shape, 3):
-        raise InputError(f"{path}: albedo {albedo.shape} and valid {valid.shape} do not fit; run calibration again")
-    return albedo, valid
 
 
 def _finished(subject: Subject) -> dict[int, float | None]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stages import files, review
+from stages import drawing, files, review
 from stages.context import Leader, StageContext
 from stages.drawing import DrawingProcess
 from stages.encode import PictureEncoder
@@ -33,7 +33,7 @@ def reviewed(demo_track):
 
 @pytest.fixture(scope="module")
 def painter(reviewed):
-    return review.make_painter(*reviewed)
+    return drawing.make_painter(*reviewed)
 
 
 def shown(painter, index: int):
@@ -176,13 +176,13 @@ def test_interrupted_review_goes_on(reviewed) -> None:
 def test_damaged_appearance_is_named(reviewed, tmp_path) -> None:
     path = tmp_path / "appearance.npz"
     with pytest.raises(InputError, match="missing"):
-        review.load_appearance(path)
+        drawing.load_appearance(path)
     path.write_bytes(b"PK not really")
     with pytest.raises(InputError, match="damaged"):
-        review.load_appearance(path)
+        drawing.load_appearance(path)
     np.savez(path, albedo=np.zeros((4, 4, 3)), valid=np.zeros((5, 4)))
     with pytest.raises(InputError, match="do not fit"):
-        review.load_appearance(path)
+        drawing.load_appearance(path)
 
 
 def test_measured_pixels_are_face_pixels(painter) -> None:
