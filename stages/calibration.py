@@ -1,5 +1,6 @@
 """Stage calibration: identity, camera, landmark offsets, light and appearance of the clip, from a few frames."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,12 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     points = landmarks.template.with_shape(state.shape).moved(geometry.offsets_m)
     pictures.show(1, points, state.frames, state.intrinsics)
     calibration = solve_appearance(task, geometry)
+    if len(calibration.kept) < len(chosen):
+        dropped = sorted(set(chosen) - {chosen[place] for place in calibration.kept})
+        logger.info(f"calibration: frames {dropped} left out, the others' appearance does not explain them")
+        chosen = [chosen[place] for place in calibration.kept]
+        frames = tuple(frames[place] for place in calibration.kept)
+        task, pictures = replace(task, frames=frames), _Pictures(subject, landmarks, frames, chosen)
     pictures.show(2, points, calibration.states, state.intrinsics, keyframes=True)
     for level, picture in enumerate(pyramid(frames[0].image, config.tracking.levels)):
         rounded = (picture.pixels.numpy() * 255).round().astype(np.uint8)

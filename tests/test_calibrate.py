@@ -8,7 +8,7 @@ import pytest
 import torch
 from rendered_clip import LANDMARK_NOISE_PX, calibration_task, rotation_degrees
 
-from tracker.calibrate import first_states, size_direction, solve_geometry
+from tracker.calibrate import first_states, size_direction, solve_appearance, solve_geometry
 from tracker.camera import Intrinsics
 
 FRAMES = [0, 14, 28, 40, 52, 66, 80, 92]
@@ -143,3 +143,22 @@ def test_size_direction_is_the_share_that_scales(calibrated) -> None:
     modes = torch.stack([0.01 * arms, 0.01 * torch.linalg.cross(up, arms), 0.01 * up], -1)
     found = size_direction(replace(model, shape_basis=modes))
     assert found.tolist() == pytest.approx([0.01, 0, 0], abs=1e-7)
+
+
+def test_covered_frames_are_dropped(calibrated) -> None:
+    """A grey board over the face in two frames: they are left out, and the rest stays what it was."""
+    clip, task, geometry, calibration = calibrated
+    assert calibration.kept == tuple(range(len(task.frames)))
+    covered = []
+    for place, frame in enumerate(task.frames):
+        image = frame.image.copy()
+        if place in (1, 4):
+            assert frame.dense_px is not None
+            (left, top), (right, bottom) = frame.dense_px.min(0).astype(int), frame.dense_px.max(0).astype(int)
+            noise = np.random.default_rng(place).integers(118, 134, (bottom - top, right - left, 1))
+            image[top:bottom, left:right] = noise
+        covered.append(replace(frame, image=image))
+    found = solve_appearance(replace(task, frames=tuple(covered)), geometry)
+    assert found.kept == tuple(place for place in range(len(task.frames)) if place not in (1, 4))
+    assert len(found.states) == len(found.kept)
+    assert clip.shape_error_mm(found.clip.shape) < clip.shape_error_mm(calibration.clip.shape) + 0.2

@@ -44,6 +44,8 @@ _MODEL_LOG_FOCAL_STD = 0.06
 # Landmarks alone pull the focal length up to 20 % down (they follow a turn of the head too little), and the pictures do
 # not always bring it back; so it waits for the pictures near its prior.
 _LANDMARK_FOCAL_STD = 0.03
+# Rounds after which frames that the appearance does not explain are dropped.
+_DROPPING_ROUNDS = 2
 # Landmarks of the joint solve, spread evenly over the face, beside those of the closure pairs and the irises.
 _EVEN_LANDMARKS = 64
 # Their offsets are wider than measured by this factor: neighbours err together, and a detector does not report what an
@@ -134,6 +136,7 @@ class Calibration:
         geometry: the landmark solve.
         photometric_l1: mean absolute colour residual over the calibration frames.
         log_focal_std: posterior standard deviation of the log focal length after the joint solve.
+        kept: places in the task of the frames that `states` belong to; covered ones are dropped.
     """
 
     clip: ClipModel
@@ -142,6 +145,7 @@ class Calibration:
     geometry: GeometrySolution
     photometric_l1: float
     log_focal_std: float
+    kept: tuple[int, ...]
 
 
 def first_states(task: CalibrationTask, points_head_m: Tensor) -> tuple[FrameState, ...]:
@@ -304,8 +308,10 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
 
     Each round unwraps the appearance with the poses at hand, solves every frame from coarse to fine with it, and then
     solves all frames jointly at the finest level with the appearance eliminated; there identity and camera move too.
-    Coarse levels do not move them: measured on clips with truth, blurred pictures pull identity away from it.
+    Coarse levels do not move them: measured on clips with truth, blurred pictures pull identity away from it. Frames
+    that the common appearance does not explain (a hand before the face) are dropped in the first rounds.
     """
+    kept = tuple(range(len(task.frames)))
     state, spread, l1 = geometry.state, geometry.log_focal_std, float("nan")
     samples = SampleSet.of(task.model, face_samples(task.model, task.tracking.samples))
     pictures = [pyramid(frame.image, task.tracking.levels) for frame in task.frames]
@@ -316,6 +322,13 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
         solver = FrameSolver(clip, task.energy, task.tracking, task.held)
         solutions = _solved_alone(solver, task.frames, state.frames, close=turn > 0)
         state = replace(state, frames=tuple(solution.state for solution in solutions))
+        explained = _explained(solutions, task.tracking.poor_correlation) if turn < _DROPPING_ROUNDS else None
+        if explained is not None:
+            kept = tuple(kept[place] for place in explained)
+            task = replace(task, frames=tuple(task.frames[place] for place in explained))
+            pictures = [pictures[place] for place in explained]
+            state = replace(state, frames=tuple(state.frames[place] for place in explained))
+            solutions = [solutions[place] for place in explained]
         l1 = float(np.nanmean([solution.photometric_l1 for solution in solutions]))
         problem = _bundle_problem(task, state, geometry.landmarks, free_offsets=True, with_colours=True)
         colours = _shared_colours(solver, state, [levels[0] for levels in pictures])
@@ -328,7 +341,7 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     views = view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px)
     clip = with_appearance(clip, views)
     lit = tuple(replace(one, light=light) for one, light in zip(state.frames, frame_lights(clip, views), strict=True))
-    return Calibration(clip, fitted_offsets(task, state)[0], lit, geometry, l1, spread)
+    return Calibration(clip, fitted_offsets(task, state)[0], lit, geometry, l1, spread, kept)
 
 
 def _solved_alone(
@@ -340,6 +353,15 @@ def _solved_alone(
         return solver.solve(*pair, None, solver.clip.light, close=close)
 
     return on_threads(solve, zip(frames, states, strict=True))
+
+
+def _explained(solutions: Sequence[FrameSolution], least: float) -> list[int] | None:
+    """Places of the frames whose picture and common appearance correlate by at least `least`; None for all of them.
+
+    None, too, where fewer than three would be left: then it is the appearance that is wrong.
+    """
+    places = [place for place, solution in enumerate(solutions) if not solution.correlation < least]
+    return places if 3 <= len(places) < len(solutions) else None
 
 
 def _shared_colours(solver: FrameSolver, state: BundleState, pictures: Sequence[ImageLevel]) -> SharedColours | None:
