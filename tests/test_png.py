@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from tracker.png import _LONGEST_CODE, _code_lengths, encode_png
+from tracker.png import encode_png
 
 
 def _read_by_opencv(data: bytes) -> np.ndarray:
@@ -19,16 +19,15 @@ def _read_by_opencv(data: bytes) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
 
 
-def _check(image: np.ndarray) -> None:
+def _comes_back(image: np.ndarray) -> bool:
     data = encode_png(image)
-    for read in (_read_by_opencv(data), np.array(Image.open(io.BytesIO(data)))):
-        assert read.shape == image.shape
-        np.testing.assert_array_equal(read, image)
+    readers = (_read_by_opencv(data), np.array(Image.open(io.BytesIO(data))))
+    return all(np.array_equal(read, image) for read in readers)
 
 
 def _pictures(dtype: type, channels: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
     shapes = st.tuples(st.integers(1, 12), st.integers(1, 200)).map(lambda size: (*size, *channels))
-    # Few values: runs of equal pixels, shorter and longer than the longest match.
+    # Few values: runs of equal pixels.
     values = st.sampled_from([0, 1, 255, np.iinfo(dtype).max])
     return hnp.arrays(dtype, shapes, elements=values, fill=st.just(7))
 
@@ -36,25 +35,25 @@ def _pictures(dtype: type, channels: tuple[int, ...]) -> st.SearchStrategy[np.nd
 @settings(max_examples=60, deadline=None)
 @given(st.one_of(_pictures(np.uint8, (3,)), _pictures(np.uint8, ()), _pictures(np.uint16, ())))
 def test_round_trip(image: np.ndarray) -> None:
-    _check(image)
+    assert _comes_back(image)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (3, 1), (64, 257, 3), (40, 1000), (301, 5, 3)])
 def test_round_trip_of_noise_and_of_nothing(shape: tuple[int, ...]) -> None:
-    _check(np.random.default_rng(1).integers(0, 256, shape, np.uint8))
-    _check(np.zeros(shape, np.uint8))
+    assert _comes_back(np.random.default_rng(1).integers(0, 256, shape, np.uint8))
+    assert _comes_back(np.zeros(shape, np.uint8))
 
 
 def test_round_trip_of_depth() -> None:
     rows, columns = np.mgrid[:300, :260]
     distance = np.hypot(rows - 150, columns - 130)
-    _check(np.where(distance < 100, 600 + distance, 0).astype(np.uint16))
+    assert _comes_back(np.where(distance < 100, 600 + distance, 0).astype(np.uint16))
 
 
 def test_a_view_of_a_picture() -> None:
     image = np.random.default_rng(2).integers(0, 256, (20, 30, 3), np.uint8)
-    _check(image[::2, ::-1])
-    _check(image[:, :, 1])
+    assert _comes_back(image[::2, ::-1])
+    assert _comes_back(image[:, :, 1])
 
 
 def test_size_is_like_zlibs_fastest() -> None:
@@ -67,14 +66,3 @@ def test_size_is_like_zlibs_fastest() -> None:
 def test_other_pictures_are_refused(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="expected"):
         encode_png(image)
-
-
-@pytest.mark.parametrize("growth", [1.0, 1.05, 1.6])
-def test_code_is_complete_and_short(growth: float) -> None:
-    # Growth 1.6 is nearly Fibonacci's: without a limit the tree would be 60 deep.
-    counts = np.maximum(np.minimum(growth ** np.arange(286), 1e12), 1).astype(np.int64)
-    lengths = _code_lengths(counts)
-    assert lengths.min() >= 1
-    assert lengths.max() <= _LONGEST_CODE
-    assert np.sum(2.0**-lengths) == 1
-    assert (np.diff(lengths) <= 0)[np.diff(counts) > 0].all()  # what is more frequent is not longer

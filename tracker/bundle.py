@@ -200,15 +200,16 @@ class BundleProblem:
             coupling = torch.zeros(len(own.g), len(shared.g), dtype=torch.float64)
             rows = FrameRows(own, coupling, shared)
             self._add_landmarks(rows, points, (frame, state.intrinsics), seen)
-            own.frozen = self.held | self.bounds.active(frame, own.g)
             own.lowest, own.highest = self.bounds.room(frame)
             frames.append((own, coupling))
-        if self.colours is None:
-            return BundleEquations(shared, tuple(frames))
-        blocks = [FrameRows(own, coupling, shared) for own, coupling in frames]
-        between = self.colours.add_to(blocks, state.shape, state.frames, state.intrinsics)
+        between = None
+        if self.colours is not None:
+            blocks = [FrameRows(own, coupling, shared) for own, coupling in frames]
+            between = self.colours.add_to(blocks, state.shape, state.frames, state.intrinsics)
         for frame, (own, _) in zip(state.frames, frames, strict=True):
             own.frozen = self.held | self.bounds.active(frame, own.g)
+        if between is None:
+            return BundleEquations(shared, tuple(frames))
         return CoupledEquations(shared, tuple(frames), between)
 
     def _add_landmarks(

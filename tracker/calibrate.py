@@ -49,7 +49,7 @@ _DROPPING_ROUNDS = 2
 # Landmarks of the joint solve, spread evenly over the face, beside those of the closure pairs and the irises.
 _EVEN_LANDMARKS = 64
 # Their offsets are wider than measured by this factor: neighbours err together, and a detector does not report what an
-# identity changes in the fine, so that many landmarks know no more of it than about twenty would (docs/solver.md).
+# identity changes in the fine (docs/solver.md).
 _OFFSET_CAUTION = 2.0
 
 
@@ -166,17 +166,17 @@ def solve_geometry(task: CalibrationTask) -> GeometrySolution:
     """
     shape = torch.zeros(task.model.shape_count, dtype=torch.float64) if task.shape is None else task.shape
     rest = task.landmarks.template.with_shape(shape).moved(task.landmarks.offset_mean_m).rest
-    state = BundleState(shape, task.camera.intrinsics, torch.zeros(0, 3), first_states(task, rest))
     chosen = joint_landmarks(task.landmarks)
-    state = replace(state, offsets=torch.zeros(len(chosen), 3, dtype=torch.float64))
+    offsets = torch.zeros(len(chosen), 3, dtype=torch.float64)
+    state = BundleState(shape, task.camera.intrinsics, offsets, first_states(task, rest))
     problem = _bundle_problem(task, state, chosen, free_offsets=False, with_colours=False)
     state = minimise(problem, state, SolverSettings(max_steps=15, cost_tolerance=1e-3)).state
     problem = _bundle_problem(task, state, chosen, free_offsets=True, with_colours=False)
     solution = minimise(problem, state, SolverSettings(max_steps=30, cost_tolerance=1e-4))
     state = solution.state
-    offsets, errors = fitted_offsets(task, state)
+    offsets_m, errors = fitted_offsets(task, state)
     return GeometrySolution(
-        state, chosen, offsets, solution.outcome, _log_focal_std(problem, state), float(errors.median())
+        state, chosen, offsets_m, solution.outcome, _log_focal_std(problem, state), float(errors.median())
     )
 
 

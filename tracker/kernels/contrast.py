@@ -82,18 +82,7 @@ def cost(
     confidence: np.ndarray,
     sigma: float,
 ) -> float:
-    """Half the robust, confidence-weighted sum of squares.
-
-    Args:
-        level: (H, W, 3) float32.
-        pixels: (M, 2) continuous pixels of the level.
-        axes: (M, 2, 2) columns: pixels of one standard deviation along two directions of the surface.
-        window: (K, 3) places of the local mean in standard deviations, and weights that sum to one; K = 0 for the plain
-            picture.
-        target: (M, 3).
-        confidence: (M,).
-        sigma: standard deviation of a channel's residual.
-    """
+    """Half the robust, confidence-weighted sum of squares; arguments as in `rows`."""
     value, slope, scratch = np.empty(3), np.empty((3, 2)), np.empty((3, 3))
     total = 0.0
     for m in range(pixels.shape[0]):
@@ -177,18 +166,9 @@ def channel_rows(
     values: np.ndarray,
     rows_: np.ndarray,
 ) -> None:
-    """Values of the picture and their weighted derivatives, a row for each channel.
+    """Values (M, 3) of the picture and their derivatives (M, 3, C), a row for each channel, both written.
 
-    Args:
-        level: (H, W, 3) float32.
-        pixels: (M, 2) continuous pixels of the level.
-        jacobian: (M, 2, C) derivative of the pixels.
-        axes: (M, 2, 2) columns: pixels of one standard deviation along two directions of the surface.
-        window: (K, 3) places of the local mean in standard deviations, and weights that sum to one; K = 0 for the plain
-            picture.
-        root: (M,) square root of the samples' weights.
-        values: (M, 3) written.
-        rows_: (M, 3, C) written.
+    Rows are multiplied by `root` (M,), the square root of the samples' weights; other arguments as in `rows`.
     """
     value, slope, scratch = np.empty(3), np.empty((3, 2)), np.empty((3, 3))
     for m in range(pixels.shape[0]):

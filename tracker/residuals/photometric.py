@@ -16,7 +16,7 @@ from tracker.kernels import contrast as kernels
 from tracker.local_contrast import PLAIN, WINDOW, local_contrast_torch
 from tracker.normal_equations import NormalEquations, squared
 from tracker.points import PointSet
-from tracker.residuals.projection import ProjectedPoints, ShapeMotion, linearise_projection, project_state
+from tracker.residuals.projection import linearise_projection, project_state
 from tracker.robust import Kernel, geman_mcclure
 from tracker.shading import sh_basis, sh_basis_gradient
 from tracker.state import FrameState
@@ -28,7 +28,7 @@ class LinearColours:
 
     Attributes:
         residual: (N, 3) picture minus model.
-        jacobian: (N, 3, P) by the frame's unknowns; (N, 3, P + S + 3) where a `ShapeMotion` was given.
+        jacobian: (N, 3, P) by the frame's unknowns.
     """
 
     residual: Tensor
@@ -100,9 +100,9 @@ class PhotometricTerm:
             self.sigma,
         )
 
-    def linearise(self, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None = None) -> "LinearColours":
+    def linearise(self, state: FrameState, intrinsics: Intrinsics) -> "LinearColours":
         """Residual and Jacobian, unwhitened."""
-        projected = self._projected(state, intrinsics, shape)
+        projected = linearise_projection(self.points, state, intrinsics.scaled(self.level.scale))
         colours, gradient = self._sampled(projected.pixels)
         jacobian = gradient @ projected.jacobian
         if self.light is not None:
@@ -114,22 +114,20 @@ class PhotometricTerm:
             jacobian[:, :, 0:3] -= turned
         return LinearColours(colours - self.shaded(state), jacobian)
 
-    def rows(
-        self, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None = None
-    ) -> tuple[Tensor, Tensor, float]:
+    def rows(self, state: FrameState, intrinsics: Intrinsics) -> tuple[Tensor, Tensor, float]:
         """The term's share of the normal equations, as rows whose product with themselves is its matrix.
 
         Returns:
-            rows (K, C), gradient (C,) float64 and cost. C = P, or P + S + 3 where a `ShapeMotion` was given.
+            rows (K, P), gradient (P,) float64 and cost.
         """
         if not self._compiled:
-            linear = self.linearise(state, intrinsics, shape)
+            linear = self.linearise(state, intrinsics)
             rho, weight = self.robust_scale(linear.residual)
             root = (weight * self.inverse_variance).sqrt()[:, None]
             rows = (linear.jacobian * root[..., None]).flatten(0, 1)
             right = (linear.residual * root).reshape(-1)
             return rows, rows.double().T @ right.double(), 0.5 * float(rho.sum())
-        projected = self._projected(state, intrinsics, shape)
+        projected = linearise_projection(self.points, state, intrinsics.scaled(self.level.scale))
         jacobian = projected.jacobian.numpy()
         gradient = np.zeros(jacobian.shape[2])
         cost = kernels.rows(
@@ -143,13 +141,6 @@ class PhotometricTerm:
             gradient,
         )
         return projected.jacobian.flatten(0, 1), torch.from_numpy(gradient), cost
-
-    def _projected(self, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None) -> ProjectedPoints:
-        projected = linearise_projection(self.points, state, intrinsics.scaled(self.level.scale), shape)
-        if shape is not None:
-            # The principal point counts full pixels; the level's are smaller in number.
-            projected.jacobian[..., -2:] *= self.level.scale
-        return projected
 
     @property
     def _compiled(self) -> bool:
