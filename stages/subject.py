@@ -171,6 +171,11 @@ class Subject:
         return self.output_dir / "timings.csv"
 
     @property
+    def raw_dir(self) -> Path:
+        """Frames as tracked, while the smoother still needs them; gone when the stage tracking ends."""
+        return self.output_dir / "tracking.partial"
+
+    @property
     def report_path(self) -> Path:
         """Per-frame status and the clip's summary."""
         return self.output_dir / "report.json"
@@ -277,6 +282,10 @@ class Subject:
     def checkpoint_path(self, index: int) -> Path:
         """The .frame file of a tracked frame."""
         return self.checkpoint_dir / f"{index:05d}.frame"
+
+    def raw_path(self, index: int) -> Path:
+        """A tracked frame before it is smoothed."""
+        return self.raw_dir / f"{index:05d}.npz"
 
     def mesh_path(self, index: int) -> Path:
         """The mesh of a tracked frame."""

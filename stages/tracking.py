@@ -1,14 +1,20 @@
 """Stage tracking: one checkpoint, mesh and depth picture a frame; report.json at the end.
 
-A killed run goes on at the first missing checkpoint. The checkpoint is the last file written of a frame and holds the
-solver's whole state in float64, so that a resumed track equals an uninterrupted one.
+The checkpoint is the last file written of a frame and final. Smoothed frames become final a block at a time; until then
+they lie, as tracked, in a working folder (`stages.raw_frames`), which goes when the stage ends.
+
+A killed run goes on behind the last of those, or at the first missing checkpoint where nothing is smoothed. Both kinds
+of file hold the solver's whole state in float64, so that a resumed track equals an uninterrupted one. Where the working
+folder is gone, it tracks from the start and writes what is missing.
 """
 
 import csv
 import shutil
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +25,20 @@ from stages import files
 from stages.ahead import in_order
 from stages.clip_files import frame_input, has_sparse, load_clip, picture_inputs
 from stages.context import StageContext
+from stages.raw_frames import RawRecord, left_by_a_killed_run
 from stages.report import summarise, write_report
 from stages.subject import Subject
-from tracker.clip import held_unknowns
+from tracker.clip import frame_bounds, held_unknowns, prior_stds
 from tracker.config import Config
 from tracker.frame_file import TrackRecord, encode_frame, load_frame, state_arrays, state_from_arrays
 from tracker.frame_solver import FrameSolver
 from tracker.head_choice import head_name, load_head_model, model_files
+from tracker.landmark_set import is_detected
 from tracker.mesh_files import depth_png, ply_bytes
+from tracker.smoother import FixedLag, smoother_of, window_start
+from tracker.state import FrameState
 from tracker.surface import depth_buffer, surface_view
-from tracker.track import Past, TrackedFrame, track_frame
+from tracker.track import Past, fitted478, judge, track_frame
 
 NAME = "tracking"
 RESUMES = True
@@ -46,6 +56,7 @@ def config_part(config: Config) -> dict[str, Any]:
         "optimize_jaw": config.optimize_jaw,
         "energy": config.energy.model_dump(),
         "tracking": config.tracking.model_dump(),
+        "smoother": config.smoother.model_dump(),
         "write_meshes": config.write_meshes,
         "write_depth": config.write_depth,
     }
@@ -64,6 +75,7 @@ def outputs(subject: Subject, config: Config) -> list[Path]:
     """Per-frame folders and the report."""
     return [
         subject.report_path,
+        subject.raw_dir,
         subject.checkpoint_dir,
         subject.mesh_dir,
         subject.depth_dir,
@@ -82,53 +94,181 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     clip, record = load_clip(subject, config, model)
     solver = FrameSolver(clip, config.energy, config.tracking, held_unknowns(model, config.optimize_jaw))
     indices = subject.frame_indices()
-    with_sparse = has_sparse(subject)
-    first = _first_missing(subject, indices) if context.resume else 0
-    if first:
-        logger.info(f"tracking: {first} of {len(indices)} frames are there, going on with frame {first}")
-    past = _past(subject, first)
-    frames = in_order(lambda index: (index, frame_input(subject, index, with_sparse)), indices[first:], 1, 3)
-    with context.scalars() as scalars, _Writer(subject, solver, config) as writer:
-        for index, frame in context.progress(frames, len(indices) - first):
-            started = time.perf_counter()
-            tracked = track_frame(solver, frame, past)
-            milliseconds = (time.perf_counter() - started) * 1000
-            past = past.then(tracked.state, tracked.status)
-            writer.write(index, tracked, milliseconds)
-            scalars.add_scalar("tracking/reprojection_px", tracked.reprojection_px, index)
-            scalars.add_scalar("tracking/photometric_l1", tracked.solution.photometric_l1, index)
-            scalars.add_scalar("tracking/correlation", tracked.solution.correlation, index)
-            scalars.add_scalar("tracking/milliseconds", milliseconds, index)
-            scalars.add_scalar("tracking/steps", tracked.solution.steps, index)
+    missing = _first_missing(subject, indices) if context.resume else 0
+    if missing:
+        logger.info(f"tracking: {missing} of {len(indices)} frames are there, going on with frame {missing}")
+    if missing < len(indices):
+        _track(solver, indices, missing, subject, config, context)
+    files.remove(subject.raw_dir)
     report = write_report(subject, record)
     summarise(report, context)
+
+
+def _track(
+    solver: FrameSolver, indices: range, missing: int, subject: Subject, config: Config, context: StageContext
+) -> None:
+    """Tracks what is missing and writes it."""
+    start = _smoothed_start(subject, config, missing) if config.smoother.enabled else _plain_start(subject, missing)
+    smoothing = config.smoother.enabled
+    finisher = _SmoothingFinisher(subject, solver, config, start.block) if smoothing else _Finisher(subject, solver)
+    with context.scalars() as scalars, _Writer(subject, solver, config) as writer:
+        records = _records(subject, solver, start, indices, writer if smoothing else None)
+        finished = (frame for record in records for frame in finisher.add(*record))
+        for frame in context.progress(chain(finished, finisher.rest()), len(indices) - start.first_final):
+            if frame.index < missing:
+                continue
+            writer.write(frame)
+            scalars.add_scalar("tracking/reprojection_px", frame.reprojection_px, frame.index)
+            scalars.add_scalar("tracking/photometric_l1", frame.record.photometric_l1, frame.index)
+            scalars.add_scalar("tracking/correlation", frame.record.correlation, frame.index)
+            scalars.add_scalar("tracking/milliseconds", frame.milliseconds, frame.index)
+            scalars.add_scalar("tracking/steps", frame.record.steps, frame.index)
 
 
 def _first_missing(subject: Subject, indices: range) -> int:
     return next((index for index in indices if not subject.checkpoint_path(index).exists()), len(indices))
 
 
-def _past(subject: Subject, first: int) -> Past:
-    """What the frame `first` needs of those before, from their checkpoints."""
-    if first == 0:
-        return Past(None, None, "")
-    last = load_frame(subject.checkpoint_path(first - 1))
-    before = load_frame(subject.checkpoint_path(first - 2)) if first > 1 else None
-    trusted = before is not None and before["track"]["status"] != "lost"
-    return Past(
-        state_from_arrays(last["state"]),
-        state_from_arrays(before["state"]) if before is not None and trusted else None,
-        last["track"]["status"],
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """Where tracking begins.
+
+    Attributes:
+        first: index of the first of `left`, or of the first frame to be tracked.
+        left: frames that a killed run tracked, but did not finish.
+        past: what the frame after them needs.
+        block: the first block to be smoothed.
+        first_final: the first frame that will be finished.
+    """
+
+    first: int
+    left: list[RawRecord]
+    past: Past
+    block: int
+    first_final: int
+
+
+def _plain_start(subject: Subject, missing: int) -> _Start:
+    """Without smoothing: at the first missing checkpoint, with what the two before it hold."""
+    frames = [load_frame(subject.checkpoint_path(index)) for index in range(max(missing - 2, 0), missing)]
+    return _Start(
+        missing, [], _past([(state_from_arrays(x["state"]), x["track"]["status"]) for x in frames]), 0, missing
     )
 
 
+def _smoothed_start(subject: Subject, config: Config, missing: int) -> _Start:
+    """Behind the frames that a killed run left, or from the start where they are gone."""
+    block = missing // config.smoother.block
+    begin = window_start(config.smoother, block)
+    left = left_by_a_killed_run(subject, begin) if subject.raw_dir.exists() else []
+    if len(left) < 2:
+        return _Start(0, [], _past([]), 0, 0)
+    past = _past([(record.frame.state, record.status) for record in left[-2:]])
+    return _Start(begin, left, past, block, block * config.smoother.block)
+
+
+def _past(last: list[tuple[FrameState, str]]) -> Past:
+    """What the next frame needs, from state and status of the last frames, at most two."""
+    past = Past(None, None, "")
+    for state, status in last:
+        past = past.then(state, status)
+    return past
+
+
+def _records(
+    subject: Subject, solver: FrameSolver, start: _Start, indices: range, keep: "_Writer | None"
+) -> Iterator[tuple[int, RawRecord]]:
+    """Index and record of every frame in order: those that were left, then those tracked now, which may be kept."""
+    yield from enumerate(start.left, start.first)
+    past, with_sparse = start.past, has_sparse(subject)
+    todo = indices[start.first + len(start.left) :]
+    for index, frame in in_order(lambda index: (index, frame_input(subject, index, with_sparse)), todo, 1, 3):
+        started = time.perf_counter()
+        tracked = track_frame(solver, frame, past)
+        past = past.then(tracked.state, tracked.status)
+        record = RawRecord.of(tracked, (time.perf_counter() - started) * 1000)
+        if keep is not None:
+            keep.keep(index, record)
+        yield index, record
+
+
 @dataclass(frozen=True, eq=False)
-class _Job:
-    """One frame's files to be written."""
+class _Finished:
+    """One frame in its final state.
+
+    Attributes:
+        index: of the frame.
+        state: its unknowns.
+        status: 'ok', 'poor' or 'lost', of that state.
+        landmarks478: (478, 2) fitted points, pixels.
+        reprojection_px: their median distance to the detected ones.
+        record: how it was tracked.
+        milliseconds: tracking and, where it was smoothed, its share of the block's time.
+    """
 
     index: int
-    tracked: TrackedFrame
+    state: FrameState
+    status: str
+    landmarks478: np.ndarray
+    reprojection_px: float
+    record: RawRecord
     milliseconds: float
+
+
+class _Finisher:
+    """Says what each tracked frame finally is: as it was tracked."""
+
+    def __init__(self, subject: Subject, solver: FrameSolver) -> None:
+        self._subject = subject
+        self._solver = solver
+
+    def add(self, index: int, record: RawRecord) -> list[_Finished]:
+        """Takes a frame; gives those that have become final."""
+        return [self._finished(index, record.frame.state, record, record.milliseconds)]
+
+    def rest(self) -> Iterator[_Finished]:
+        """The frames that are final once no more come."""
+        yield from ()
+
+    def _finished(self, index: int, state: FrameState, record: RawRecord, milliseconds: float) -> _Finished:
+        """The frame in its final state, judged anew against its landmarks."""
+        dense = self._subject.load_kpt_dense(index)
+        fitted = fitted478(self._solver, state)
+        dense_px = dense if is_detected(dense) else None
+        status, reprojection = judge(self._solver.tracking, fitted, dense_px, record.correlation)
+        status = record.status if record.status == "lost" else status
+        return _Finished(index, state, status, fitted, reprojection, record, milliseconds)
+
+
+class _SmoothingFinisher(_Finisher):
+    """The same, smoothed, a block at a time."""
+
+    def __init__(self, subject: Subject, solver: FrameSolver, config: Config, block: int) -> None:
+        super().__init__(subject, solver)
+        model = solver.clip.model
+        smoother = smoother_of(config.smoother, prior_stds(model, config.energy), frame_bounds(model), solver.held)
+        self._lag = FixedLag(smoother, config.smoother, block)
+        self._waiting: dict[int, RawRecord] = {}
+
+    def add(self, index: int, record: RawRecord) -> list[_Finished]:
+        self._waiting[index] = record
+        started = time.perf_counter()
+        return self._block(self._lag.add(record.frame), started)
+
+    def rest(self) -> Iterator[_Finished]:
+        started = time.perf_counter()
+        yield from self._block(self._lag.finish(), started)
+
+    def _block(self, final: list[tuple[int, FrameState]], started: float) -> list[_Finished]:
+        if not final:
+            return []
+        share = (time.perf_counter() - started) * 1000 / len(final)
+        frames = []
+        for index, state in final:
+            record = self._waiting[index]
+            frames.append(self._finished(index, state, record, record.milliseconds + share))
+        self._waiting = {index: record for index, record in self._waiting.items() if index > final[-1][0]}
+        return frames
 
 
 class _Writer:
@@ -142,6 +282,9 @@ class _Writer:
         self._triangles = solver.clip.model.triangles.numpy()
         self._pool = ThreadPoolExecutor(1)
         self._pending: list[Future[None]] = []
+        self._forgotten = 0
+        # A block comes at once; what waits are a few numbers a frame.
+        self._limit = _WRITES_IN_FLIGHT + (2 * config.smoother.block if config.smoother.enabled else 0)
 
     def __enter__(self) -> "_Writer":
         return self
@@ -150,18 +293,23 @@ class _Writer:
         self._pool.shutdown(wait=True)
         self._collect(0)
 
-    def write(self, index: int, tracked: TrackedFrame, milliseconds: float) -> None:
+    def write(self, frame: _Finished) -> None:
         """Hands one frame over; waits while too many are in flight."""
-        self._pending.append(self._pool.submit(self._write, _Job(index, tracked, milliseconds)))
-        self._collect(_WRITES_IN_FLIGHT)
+        self._pending.append(self._pool.submit(self._write, frame))
+        self._collect(self._limit)
+
+    def keep(self, index: int, record: RawRecord) -> None:
+        """Hands a frame over as it was tracked, for a run that goes on after a kill."""
+        self._pending.append(self._pool.submit(record.save, self._subject.raw_path(index)))
+        self._collect(self._limit)
 
     def _collect(self, limit: int) -> None:
         """Waits until at most `limit` frames are in flight; raises what a write raised."""
         while len(self._pending) > limit:
             self._pending.pop(0).result()
 
-    def _write(self, job: _Job) -> None:
-        subject, clip, state = self._subject, self._clip, job.tracked.state
+    def _write(self, job: _Finished) -> None:
+        subject, clip, state = self._subject, self._clip, job.state
         if self._config.write_depth or self._config.write_meshes:
             view = surface_view(clip.model, clip.shape, state)
         if self._config.write_depth:
@@ -174,24 +322,32 @@ class _Writer:
         with subject.timings_path.open("a", newline="") as file:
             csv.writer(file).writerow([job.index, f"{job.milliseconds:.1f}"])
         files.save_torch(subject.checkpoint_path(job.index), self._frame(job))
+        self._forget(job.index + 1)
 
-    def _frame(self, job: _Job) -> dict[str, Any]:
-        clip, tracked = self._clip, job.tracked
-        frame = encode_frame(clip.model, clip.shape, tracked.state, clip.intrinsics, clip.size, job.index)
-        solution = tracked.solution
+    def _forget(self, first: int) -> None:
+        """Removes what was kept of frames that smoothing a frame and those after it does not look at."""
+        settings = self._config.smoother
+        needed_from = window_start(settings, first // settings.block)
+        for index in range(self._forgotten, needed_from):
+            files.remove(self._subject.raw_path(index))
+        self._forgotten = max(needed_from, self._forgotten)
+
+    def _frame(self, job: _Finished) -> dict[str, Any]:
+        clip = self._clip
+        frame = encode_frame(clip.model, clip.shape, job.state, clip.intrinsics, clip.size, job.index)
         full = self._crop.full_frame_intrinsics(clip.intrinsics)
         frame["track"] = TrackRecord(
-            status=tracked.status,
-            reprojection_px=tracked.reprojection_px,
-            photometric_l1=solution.photometric_l1,
-            correlation=solution.correlation,
-            landmarks478=tracked.landmarks478,
-            steps=solution.steps,
-            outcome=solution.status,
+            status=job.status,
+            reprojection_px=job.reprojection_px,
+            photometric_l1=job.record.photometric_l1,
+            correlation=job.record.correlation,
+            landmarks478=job.landmarks478,
+            steps=job.record.steps,
+            outcome=job.record.outcome,
         ).as_dict()
         frame["full_frame"] = {
             "K": full.matrix().astype(np.float32)[None],
             "img_size": np.array(self._crop.source_size, np.int64),
         }
-        frame["state"] = state_arrays(tracked.state)
+        frame["state"] = state_arrays(job.state)
         return frame

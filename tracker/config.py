@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tracker.settings import CalibrationSettings, EnergySettings, TrackingSettings
+from tracker.settings import CalibrationSettings, EnergySettings, SmootherSettings, TrackingSettings
 
 SETTINGS = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -145,6 +145,7 @@ class Config(BaseModel):
     energy: EnergySettings = Field(EnergySettings(), description="Noise of the data, spread of the priors.")
     calibration: CalibrationSettings = Field(CalibrationSettings(), description="Joint solve.")
     tracking: TrackingSettings = Field(TrackingSettings(), description="Per-frame solve.")
+    smoother: SmootherSettings = Field(SmootherSettings(), description="Smoothing over time.")
     review: ReviewSettings = Field(ReviewSettings(), description="Review frames and video.")
 
     @field_validator("image_size", mode="before")

@@ -19,6 +19,7 @@ from tracker.clip import (
     landmark_term,
     step_scale,
 )
+from tracker.evidence import Evidence, frame_evidence
 from tracker.image import ImageLevel, inside, pyramid, sample
 from tracker.local_contrast import local_contrast, window_axes
 from tracker.problem import FrameProblem
@@ -50,12 +51,14 @@ class FrameSolution:
         outcomes: of the landmark solve and of each level.
         correlation: normalised cross-correlation of picture and appearance, -1 to 1; NaN without samples.
         photometric_l1: mean absolute colour residual of the visible samples; NaN without samples.
+        evidence: what the frame by itself says of its unknowns; None where nothing was solved.
     """
 
     state: FrameState
     outcomes: tuple[Outcome, ...]
     correlation: float
     photometric_l1: float
+    evidence: Evidence | None = None
 
     @property
     def steps(self) -> int:
@@ -106,7 +109,7 @@ class FrameSolver:
             The solution; without landmarks only colours are used.
         """
         problem = self._problem(frame, start, temporal)
-        state, outcomes = start, list[Outcome]()
+        state, outcomes, solution = start, list[Outcome](), None
         if problem.landmarks and not close:
             solution = minimise(problem, state, SolverSettings(max_steps=self.tracking.steps + 2))
             state = solution.state
@@ -125,11 +128,12 @@ class FrameSolver:
             )
             state = solution.state
             outcomes.append(solution.outcome)
+        evidence = None if solution is None else frame_evidence(solution, temporal)
         if term is None or seen is None:
-            return FrameSolution(state, tuple(outcomes), float("nan"), float("nan"))
+            return FrameSolution(state, tuple(outcomes), float("nan"), float("nan"), evidence)
         correlation = term.correlation(state, self.clip.intrinsics)
         state, l1 = self._lit(levels[0], state, seen, light_prior)
-        return FrameSolution(state, tuple(outcomes), correlation, l1)
+        return FrameSolution(state, tuple(outcomes), correlation, l1, evidence)
 
     def landmarks(self, frame: FrameInput, state: FrameState) -> tuple[LandmarkTerm, ...]:
         """The landmark term of a frame, or none where no face was found."""

@@ -106,3 +106,31 @@ class TrackingSettings(BaseModel):
     lost_correlation: float = Field(
         0.4, ge=-1, le=1, description="Correlation below which a frame without landmarks is lost."
     )
+
+
+class SmootherSettings(BaseModel):
+    """Smoothing of the track over time, backwards as well as forwards."""
+
+    model_config = _SETTINGS
+
+    enabled: bool = Field(True, description="Smooth the track; false: each frame stays as it was tracked.")
+    noise: float = Field(
+        4.0,
+        gt=0,
+        le=100,
+        description="How many times larger a frame's errors are than its equations say; larger smooths more.",
+    )
+    rotation_std: float = Field(
+        0.004, gt=0, le=10, description="Change of the head's turn from one frame step to the next, radians."
+    )
+    translation_std_mm: float = Field(0.6, gt=0, le=1000, description="Same for its shift, millimetres.")
+    expression_std: float = Field(
+        0.6, gt=0, le=100, description="Same for an expression, in its own standard deviations."
+    )
+    jaw_std: float = Field(0.06, gt=0, le=10, description="Same for the jaw, radians.")
+    gaze_std: float = Field(0.3, gt=0, le=10, description="Same for an eye's angle, radians.")
+    eyelid_std: float = Field(0.45, gt=0, le=10, description="Same for the eyelid closure.")
+    lag: int = Field(
+        12, ge=1, le=1000, description="Frames before and after that a frame's smoothing looks at, frames."
+    )
+    block: int = Field(12, ge=1, le=1000, description="Frames that are smoothed at once, frames.")

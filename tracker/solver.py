@@ -65,10 +65,14 @@ class Equations(Protocol):
         """RMS length of a step in units of each unknown's prior standard deviation."""
 
 
-class Problem(Protocol[State]):
+Linear = TypeVar("Linear", bound=Equations)
+_Linear_co = TypeVar("_Linear_co", bound=Equations, covariant=True)
+
+
+class Problem(Protocol[State, _Linear_co]):
     """A least-squares problem on a manifold."""
 
-    def linearise(self, state: State) -> Equations:
+    def linearise(self, state: State) -> _Linear_co:
         """Normal equations at a state."""
 
     def cost(self, state: State) -> float:
@@ -79,17 +83,26 @@ class Problem(Protocol[State]):
 
 
 @dataclass(frozen=True)
-class Solution(Generic[State]):
-    """The best state found and how it was found."""
+class Solution(Generic[State, Linear]):
+    """The best state found and how it was found.
+
+    Attributes:
+        state: the state.
+        outcome: how the solve ended.
+        equations: of the last linearisation.
+        linearised: where that was: the state, or the one before it where the last step was accepted.
+    """
 
     state: State
     outcome: Outcome
+    equations: Linear
+    linearised: State
 
 
 _MAX_DAMPING = 1e8
 
 
-def minimise(problem: Problem[State], start: State, settings: SolverSettings) -> Solution[State]:
+def minimise(problem: Problem[State, Linear], start: State, settings: SolverSettings) -> Solution[State, Linear]:
     """Minimises a problem from a start.
 
     Args:
@@ -101,11 +114,11 @@ def minimise(problem: Problem[State], start: State, settings: SolverSettings) ->
         The lowest state seen and the outcome. Never raises for numerical failure.
     """
     state, damping, growth = start, settings.damping, 2.0
-    equations = problem.linearise(state)
+    equations, linearised = problem.linearise(state), state
     costs, dampings = [equations.cost], list[float]()
 
-    def ended(status: str) -> Solution[State]:
-        return Solution(state, Outcome(status, tuple(costs), tuple(dampings)))
+    def ended(status: str) -> Solution[State, Linear]:
+        return Solution(state, Outcome(status, tuple(costs), tuple(dampings)), equations, linearised)
 
     if not math.isfinite(equations.cost):
         return ended("non-finite")
@@ -130,7 +143,7 @@ def minimise(problem: Problem[State], start: State, settings: SolverSettings) ->
             damping *= max(1 / 3, 1 - (2 * min(gain, 1.0) - 1) ** 3)
             growth = 2.0
             if len(dampings) < settings.max_steps:
-                equations = problem.linearise(state)
+                equations, linearised = problem.linearise(state), state
         else:
             if equations.relative_length(step) < settings.step_tolerance:
                 return ended("converged")

@@ -14,6 +14,7 @@ from tracker.residuals.prior import GaussianTerm
 from tracker.residuals.projection import project_state
 from tracker.rotations import exp_so3, log_so3
 from tracker.settings import TrackingSettings
+from tracker.smoother import RawFrame
 from tracker.state import FrameState, Layout, neutral_state
 
 # Share of the last motion that the prediction carries on: heads decelerate more often than not.
@@ -51,6 +52,7 @@ class TrackedFrame:
         solution: how it was found.
         landmarks478: (478, 2) fitted points, pixels, NaN where the model has none.
         reprojection_px: median distance to the detected points, NaN without a face.
+        cut: the detected face is far from the prediction: nothing links the frame with those before.
     """
 
     state: FrameState
@@ -58,6 +60,11 @@ class TrackedFrame:
     solution: FrameSolution
     landmarks478: np.ndarray
     reprojection_px: float
+    cut: bool = False
+
+    def raw(self) -> RawFrame:
+        """What the smoother needs of the frame; what a lost frame's picture said is not trusted."""
+        return RawFrame(self.state, None if self.status == "lost" else self.solution.evidence, self.cut)
 
 
 def track_frame(solver: FrameSolver, frame: FrameInput, past: Past) -> TrackedFrame:
@@ -73,7 +80,8 @@ def track_frame(solver: FrameSolver, frame: FrameInput, past: Past) -> TrackedFr
     """
     predicted = predict(past)
     start, temporal = predicted, None
-    if predicted is None or past.status == "lost" or _jumped(solver, frame, predicted):
+    jumped = predicted is not None and _jumped(solver, frame, predicted)
+    if predicted is None or past.status == "lost" or jumped:
         start = _restart(solver, frame, past.last)
     elif predicted is not None:
         temporal = temporal_term(solver, predicted)
@@ -82,7 +90,7 @@ def track_frame(solver: FrameSolver, frame: FrameInput, past: Past) -> TrackedFr
             past.last if past.last is not None else replace(neutral_state(solver.clip.model), light=solver.clip.light)
         )
         return _judged(solver, frame, FrameSolution(state, (), float("nan"), float("nan")))
-    tracked = _judged(solver, frame, solver.solve(frame, start, temporal, start.light))
+    tracked = replace(_judged(solver, frame, solver.solve(frame, start, temporal, start.light)), cut=jumped)
     if tracked.status == "lost" and predicted is not None:
         # What was found is not trusted: the bridge is the prediction, and the status says so.
         held = replace(tracked.solution, state=predicted)
@@ -139,22 +147,33 @@ def _restart(solver: FrameSolver, frame: FrameInput, last: FrameState | None) ->
 
 def _judged(solver: FrameSolver, frame: FrameInput, solution: FrameSolution) -> TrackedFrame:
     """Status of a solved frame from its landmarks and colours."""
-    tracking = solver.tracking
-    landmarks478 = fitted478(solver, solution.state)
-    correlation, reprojection = solution.correlation, float("nan")
-    status = "ok"
-    if frame.dense_px is None:
-        # Colours alone can bridge a detector's gap, but a frame without a detection is never called good.
-        status = "poor" if correlation >= tracking.lost_correlation else "lost"
-    else:
-        distance = np.linalg.norm(landmarks478 - frame.dense_px, axis=1)
-        reprojection = float(np.nanmedian(distance))
-        limit = tracking.poor_reprojection * inter_ocular_px(frame.dense_px)
-        if reprojection > limit or correlation < tracking.poor_correlation:
-            status = "poor"
+    fitted = fitted478(solver, solution.state)
+    status, reprojection = judge(solver.tracking, fitted, frame.dense_px, solution.correlation)
     if not solution.state.is_finite() or solution.status in ("singular", "non-finite"):
         status = "lost"
-    return TrackedFrame(solution.state, status, solution, landmarks478, reprojection)
+    return TrackedFrame(solution.state, status, solution, fitted, reprojection)
+
+
+def judge(
+    tracking: TrackingSettings, fitted_px: np.ndarray, dense_px: np.ndarray | None, correlation: float
+) -> tuple[str, float]:
+    """Status of a frame, and its landmark error.
+
+    Args:
+        tracking: limits.
+        fitted_px: (478, 2) fitted points, NaN where the model has none.
+        dense_px: (478, 2) detected points, or None where no face was found.
+        correlation: of picture and appearance.
+
+    Returns:
+        'ok', 'poor' or 'lost', and the median distance of fitted and detected points in pixels, NaN without a face.
+    """
+    if dense_px is None:
+        # Colours alone can bridge a detector's gap, but a frame without a detection is never called good.
+        return "poor" if correlation >= tracking.lost_correlation else "lost", float("nan")
+    reprojection = float(np.nanmedian(np.linalg.norm(fitted_px - dense_px, axis=1)))
+    limit = tracking.poor_reprojection * inter_ocular_px(dense_px)
+    return "poor" if reprojection > limit or correlation < tracking.poor_correlation else "ok", reprojection
 
 
 def fitted478(solver: FrameSolver, state: FrameState) -> np.ndarray:
