@@ -322,7 +322,8 @@ class _Writer:
         with subject.timings_path.open("a", newline="") as file:
             csv.writer(file).writerow([job.index, f"{job.milliseconds:.1f}"])
         files.save_torch(subject.checkpoint_path(job.index), self._frame(job))
-        self._forget(job.index + 1)
+        if self._config.smoother.enabled:
+            self._forget(job.index + 1)
 
     def _forget(self, first: int) -> None:
         """Removes what was kept of frames that smoothing a frame and those after it does not look at."""
