@@ -129,7 +129,7 @@ class SmootherSettings(BaseModel):
     )
     jaw_std: float = Field(0.06, gt=0, le=10, description="Same for the jaw, radians.")
     gaze_std: float = Field(0.3, gt=0, le=10, description="Same for an eye's angle, radians.")
-    eyelid_std: float = Field(0.45, gt=0, le=10, description="Same for the eyelid closure.")
+    eyelid_std: float = Field(0.6, gt=0, le=10, description="Same for the eyelid closure.")
     lag: int = Field(
         12, ge=1, le=1000, description="Frames before and after that a frame's smoothing looks at, frames."
     )

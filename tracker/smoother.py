@@ -12,6 +12,7 @@ hardly sees follows its neighbours. The matrix is banded, and the cost linear in
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from tracker.evidence import Evidence
 from tracker.problem import Bounds
-from tracker.rotations import log_so3
+from tracker.residuals.prior import GaussianTerm
 from tracker.settings import SmootherSettings
 from tracker.state import FrameState, Layout
 
@@ -105,14 +106,15 @@ class Smoother:
         walk[:6] = 0
         change, turned = changes([frame.state for frame in frames])
         firsts = np.flatnonzero(linked[1:-1])
-        seconds = firsts[linked[firsts + 2]] if len(frames) > 2 else firsts[:0]
+        seconds = firsts[linked[firsts + 2]]
         scalar = np.ones(len(weight), bool)
-        for block, before, after in turned:
+        for block, later in zip(_ROTATIONS, turned, strict=True):
             scalar[block] = False
+            earlier = later.transpose(0, 2, 1)
             for f in firsts:
-                system.add_rows(f, block, (-before[f], after[f]), change[f, block], walk[block])
+                system.add_rows(f, block, (-earlier[f], later[f]), change[f, block], walk[block])
             for f in seconds:
-                jacobians = (before[f], -after[f] - before[f + 1], after[f + 1])
+                jacobians = (earlier[f], -later[f] - earlier[f + 1], later[f + 1])
                 system.add_rows(f, block, jacobians, change[f + 1, block] - change[f, block], weight[block])
         unknowns = np.flatnonzero(scalar)
         system.add_scalars(firsts, unknowns, _FIRST, change[firsts], walk)
@@ -157,55 +159,29 @@ def links(frames: Sequence[RawFrame]) -> np.ndarray:
     return linked
 
 
-def changes(states: Sequence[FrameState]) -> tuple[np.ndarray, list[tuple[slice, np.ndarray, np.ndarray]]]:
+# Unknowns whose change is that of a rotation; that of all others is a plain difference.
+_ROTATIONS = (Layout.rotation, Layout.jaw)
+
+
+def changes(states: Sequence[FrameState]) -> tuple[np.ndarray, np.ndarray]:
     """Change of the unknowns from each state to the next.
 
     Args:
         states: N in order of time.
 
     Returns:
-        (N - 1, P) change in `Layout` order, rotations by the logarithm of their difference; and for the head's rotation
-        and the jaw's: where they lie, and (N - 1, 3, 3) by how much a left increment of the earlier state takes from
-        the change and one of the later state adds to it. For all other unknowns both are one.
+        (N - 1, P) change in `Layout` order, rotations by the logarithm of their difference; and (2, N - 1, 3, 3), for
+        the head's rotation and the jaw's, by how much an increment of the later state adds to the change. One of the
+        earlier state takes the transpose from it (the right Jacobian is the left one's transpose).
     """
-
-    def stacked(name: str) -> Tensor:
-        return torch.stack([getattr(state, name) for state in states])
-
-    parts, turned = [], []
-    for name, block in (("R", Layout.rotation), ("t", None), ("jaw", Layout.jaw), ("eyes", None), ("eyelids", None)):
-        values = stacked(name)
-        if block is None:
-            parts.append(np.diff(values.flatten(1).numpy(), axis=0))
-            continue
-        turn = log_so3((values[1:] @ values[:-1].mT).contiguous())
-        parts.append(turn.numpy())
-        later = left_jacobian_inverse(turn.numpy())
-        # The right Jacobian is the left one's transpose.
-        turned.append((block, later.transpose(0, 2, 1), later))
-    parts.append(np.diff(stacked("expression").numpy(), axis=0))
-    return np.concatenate(parts, 1), turned
-
-
-def left_jacobian_inverse(turn: np.ndarray) -> np.ndarray:
-    """Inverse of the left Jacobian of SO(3).
-
-    Args:
-        turn: (N, 3) axis-angle vectors shorter than pi, radians.
-
-    Returns:
-        (N, 3, 3), so that log(exp(d) exp(turn)) = turn + J d to first order in d.
-
-    Source: Sola, Deray and Atchuthan, A micro Lie theory for state estimation in robotics, 2018, eq. 146.
-    """
-    angle_sq = (turn**2).sum(1)[:, None, None]
-    angle = np.sqrt(np.maximum(angle_sq, 1e-8))
-    # 1/12 is the limit at zero, where the closed form loses its digits.
-    factor = np.where(angle_sq < 1e-6, 1 / 12, 1 / angle**2 - (1 + np.cos(angle)) / (2 * angle * np.sin(angle)))
-    cross = np.zeros((len(turn), 3, 3))
-    for row, column, part in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        cross[:, row, column], cross[:, column, row] = -turn[:, part], turn[:, part]
-    return np.eye(3) - 0.5 * cross + factor * (cross @ cross)
+    ones = torch.ones(15 + len(states[0].expression), dtype=torch.float64)
+    change, later = [], []
+    for before, after in pairwise(states):
+        term = GaussianTerm(before, ones)
+        jacobian = term.jacobian(after)
+        change.append(term.residual(after).numpy())
+        later.append([jacobian[block, block].numpy() for block in _ROTATIONS])
+    return np.array(change), np.array(later).swapaxes(0, 1)
 
 
 class _System:
@@ -250,6 +226,8 @@ class _System:
     ) -> None:
         """Adds residuals (F, P) of unknowns (U,): sums with factors over consecutive frames from `firsts` (F,)."""
         size = self._shape[1]
+        if len(firsts) == 0:
+            return
         for later, row_factor in enumerate(factors):
             self._b[np.ix_(firsts + later, unknowns)] += row_factor * (weight * residual)[:, unknowns]
             for earlier in range(later + 1):
