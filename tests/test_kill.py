@@ -101,6 +101,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ("after", "folder", "count"),
     [
         ("identity", "initialization", 2),
+        ("calibration", "tracking.partial", 3),
         ("calibration", "depth", 1),
         ("calibration", "checkpoint", 3),
         ("tracking", "video", 2),

@@ -161,3 +161,13 @@ def test_normal_equations_accumulate_weighted_groups() -> None:
     assert torch.allclose(H @ step, -equations.g, atol=1e-9)
     assert equations.predicted_decrease(step) == pytest.approx(-0.5 * float(equations.g @ step))
     assert equations.relative_length(step) == pytest.approx(float((step / 2).square().mean().sqrt()))
+
+
+def test_the_last_linearisation_is_handed_out() -> None:
+    """At the state, or one accepted step before it."""
+    problem = _Residuals(_rosenbrock, 2)
+    for steps in range(8):
+        solution = minimise(problem, _start(-1.2, 1.0), SolverSettings(max_steps=steps, cost_tolerance=0))
+        assert torch.equal(solution.equations.H, problem.linearise(solution.linearised).H)
+        assert solution.equations.cost in solution.outcome.costs[-2:]
+        assert solution.equations.cost == pytest.approx(problem.cost(solution.linearised))

@@ -13,16 +13,22 @@ import torch
 import tracked_clip
 import trimesh
 
-from stages import files, manifest
-from stages.clip_files import CalibrationRecord, load_clip
+from stages import files, manifest, tracking
+from stages.clip_files import CalibrationRecord, frame_input, load_clip
 from stages.pipeline import plan, run_stages
+from stages.raw_frames import RawRecord
 from stages.subject import Subject
+from tracker.clip import held_unknowns
 from tracker.config import Config
 from tracker.errors import InputError, SubjectError
+from tracker.evidence import Evidence
 from tracker.frame_file import extrinsics, head_params, load_frame, state_from_arrays
+from tracker.frame_solver import FrameSolver
 from tracker.head_choice import load_head_model
 from tracker.mesh_files import canonical_vertices
 from tracker.rasterizer import rasterize
+from tracker.smoother import RawFrame
+from tracker.track import Past, TrackedFrame, fitted478, track_frame
 
 STAGES = ("frames", "crop", "landmarks", "identity", "calibration", "tracking")
 COUNT = tracked_clip.TRACKED
@@ -58,6 +64,7 @@ def test_every_file_of_the_layout_is_there(tracked) -> None:
     assert {"00000.jpg", "00003.jpg"} <= {path.name for path in (output / "initialization").iterdir()}
     assert len(list((output / "initialization").iterdir())) == 3
     assert not list(output.rglob("*.tmp"))
+    assert not subject.raw_dir.exists()
 
 
 def test_index_0_explains_the_picture_after_begin_frames(tracked) -> None:
@@ -156,6 +163,7 @@ def test_running_again_changes_nothing(tracked) -> None:
     [
         ("review.crf=30", set()),
         ("tracking.rotation_std=0.03", {"calibration", "tracking"}),
+        ("smoother.noise=2", {"tracking"}),
         ("calibration.rounds=2", {"calibration", "tracking"}),
         ("focal_length=450", {"calibration", "tracking"}),
         ("bbox_scale=2.6", {"crop", "landmarks", "identity", "calibration", "tracking"}),
@@ -182,6 +190,106 @@ def test_a_resumed_track_equals_an_uninterrupted_one(tracked, tmp_path: Path, mi
     assert _bytes(again.checkpoint_dir) == expected
     for folder in ("mesh_dir", "depth_dir", "explained_dir"):
         assert _bytes(getattr(again, folder)) == _bytes(getattr(subject, folder))
+
+
+class _Killed(Exception):
+    pass
+
+
+def _killed_after(monkeypatch: pytest.MonkeyPatch, frames: int) -> list[None]:
+    """Lets tracking fail once it has tracked so many frames; the list grows with every frame that is tracked."""
+    calls: list[None] = []
+
+    def track(*arguments: object) -> TrackedFrame:
+        if len(calls) == frames:
+            raise _Killed
+        calls.append(None)
+        return track_frame(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tracking, "track_frame", track)
+    return calls
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4])
+@pytest.mark.parametrize("smoothed", [True, False])
+def test_an_interrupted_track_goes_on_where_it_was(
+    tracked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int, smoothed: bool
+) -> None:
+    """Blocks of two frames with a lag of one, so that a clip of five has all there is."""
+    _, _, home = tracked
+    overrides = ("smoother.block=2", "smoother.lag=1", f"smoother.enabled={str(smoothed).lower()}")
+    whole, config = _copy(home, tmp_path / "whole", *overrides)
+    run_stages(whole, config, ("tracking",), "cpu", True)
+    again, config = _copy(home, tmp_path / "again", *overrides)
+    _killed_after(monkeypatch, frames)
+    with pytest.raises(_Killed):
+        run_stages(again, config, ("tracking",), "cpu", True)
+    # A frame is final once its block and a lag of one more are tracked.
+    final = {1: 0, 2: 0, 3: 2, 4: 2}[frames] if smoothed else frames
+    assert len(list(again.checkpoint_dir.glob("*"))) == final
+    # One frame alone does not say how the head moves; it is tracked again.
+    calls = _killed_after(monkeypatch, COUNT)
+    run_stages(again, config, ("tracking",), "cpu", False)
+    assert len(calls) == COUNT - (frames if frames > 1 or not smoothed else 0)
+    assert _bytes(again.checkpoint_dir) == _bytes(whole.checkpoint_dir)
+    for folder in ("mesh_dir", "depth_dir", "explained_dir"):
+        assert _bytes(getattr(again, folder)) == _bytes(getattr(whole, folder))
+    assert not again.raw_dir.exists()
+
+
+def test_without_smoothing_a_frame_is_what_was_tracked(tracked, tmp_path: Path) -> None:
+    smoothed, _, home = tracked
+    subject, config = _copy(home, tmp_path / "home", "smoother.enabled=false")
+    run_stages(subject, config, ("tracking",), "cpu", False)
+    model = load_head_model(config)
+    clip, _ = load_clip(subject, config, model)
+    solver = FrameSolver(clip, config.energy, config.tracking, held_unknowns(model, config.optimize_jaw))
+    past = Past(None, None, "")
+    for index in subject.frame_indices():
+        found = track_frame(solver, frame_input(subject, index, False), past)
+        past = past.then(found.state, found.status)
+        frame, other = load_frame(subject.checkpoint_path(index)), load_frame(smoothed.checkpoint_path(index))
+        for name, value in vars(state_from_arrays(frame["state"])).items():
+            assert torch.equal(value, getattr(found.state, name)), name
+        assert frame["track"]["reprojection_px"] == found.reprojection_px
+        assert np.abs(other["state"]["t"] - frame["state"]["t"]).max() > 1e-5
+
+
+def test_errors_are_those_of_the_smoothed_state(tracked) -> None:
+    subject, config, _ = tracked
+    model = load_head_model(config)
+    clip, _ = load_clip(subject, config, model)
+    solver = FrameSolver(clip, config.energy, config.tracking, held_unknowns(model, config.optimize_jaw))
+    for index in range(COUNT):
+        frame = load_frame(subject.checkpoint_path(index))
+        fitted = fitted478(solver, state_from_arrays(frame["state"]))
+        np.testing.assert_array_equal(frame["track"]["landmarks478"], fitted)
+        error = np.nanmedian(np.linalg.norm(fitted - subject.load_kpt_dense(index), axis=1))
+        assert frame["track"]["reprojection_px"] == pytest.approx(error, abs=1e-5)
+
+
+def test_what_a_killed_run_left_is_read_back(tracked, tmp_path: Path) -> None:
+    subject, config, _ = tracked
+    model = load_head_model(config)
+    state = state_from_arrays(load_frame(subject.checkpoint_path(0))["state"])
+    size = 15 + model.expression_count
+    evidence = Evidence(torch.randn(size, size).double(), torch.randn(size).double())
+    for kept in (evidence, None):
+        record = RawRecord(RawFrame(state, kept, True), "poor", float("nan"), 0.25, 7, "converged", 12.5)
+        record.save(tmp_path / "0.npz")
+        found = RawRecord.load(tmp_path / "0.npz")
+        assert (found.status, found.photometric_l1, found.steps, found.outcome) == ("poor", 0.25, 7, "converged")
+        assert found.milliseconds == 12.5
+        assert np.isnan(found.correlation)
+        assert found.frame.cut
+        assert all(torch.equal(value, getattr(found.frame.state, name)) for name, value in vars(state).items())
+        assert (found.frame.evidence is None) == (kept is None)
+        if kept is not None and found.frame.evidence is not None:
+            assert torch.equal(found.frame.evidence.H, kept.H)
+            assert torch.equal(found.frame.evidence.g, kept.g)
+    (tmp_path / "0.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"0\.npz: not a tracked frame"):
+        RawRecord.load(tmp_path / "0.npz")
 
 
 def test_a_fresh_calibration_equals_the_first(tracked, tmp_path: Path) -> None:
