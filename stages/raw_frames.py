@@ -81,7 +81,8 @@ class RawRecord:
             names = [key for key in arrays if key.startswith(_STATE)]
             state = state_from_arrays({key.removeprefix(_STATE): arrays.pop(key) for key in names})
             held = [torch.from_numpy(arrays.pop(key)) for key in ("H", "g") if key in arrays]
-            frame = RawFrame(state, Evidence(*held) if held else None, bool(arrays.pop("cut")))
+            cut, poor = bool(arrays.pop("cut")), arrays["status"].item() == "poor"
+            frame = RawFrame(state, Evidence(*held) if held else None, cut, poor)
             return cls(frame, **{key: value.item() for key, value in arrays.items()})
         except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
             raise InputError(f"{path}: not a tracked frame ({error}); run tracking again with --force") from error

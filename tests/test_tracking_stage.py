@@ -275,13 +275,14 @@ def test_what_a_killed_run_left_is_read_back(tracked, tmp_path: Path) -> None:
     size = 15 + model.expression_count
     evidence = Evidence(torch.randn(size, size).double(), torch.randn(size).double())
     for kept in (evidence, None):
-        record = RawRecord(RawFrame(state, kept, True), "poor", float("nan"), 0.25, 7, "converged", 12.5)
+        record = RawRecord(RawFrame(state, kept, True, True), "poor", float("nan"), 0.25, 7, "converged", 12.5)
         record.save(tmp_path / "0.npz")
         found = RawRecord.load(tmp_path / "0.npz")
         assert (found.status, found.photometric_l1, found.steps, found.outcome) == ("poor", 0.25, 7, "converged")
         assert found.milliseconds == 12.5
         assert np.isnan(found.correlation)
         assert found.frame.cut
+        assert found.frame.poor
         assert all(torch.equal(value, getattr(found.frame.state, name)) for name, value in vars(state).items())
         assert (found.frame.evidence is None) == (kept is None)
         if kept is not None and found.frame.evidence is not None:

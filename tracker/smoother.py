@@ -45,11 +45,13 @@ class RawFrame:
         state: its unknowns.
         evidence: what its picture says around that state; None for a lost frame, whose state is a guess.
         cut: the head is elsewhere than the frame before said: nothing links the two.
+        poor: its errors are large: the evidence is not worth what it claims.
     """
 
     state: FrameState
     evidence: Evidence | None
-    cut: bool
+    cut: bool = False
+    poor: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +61,14 @@ class Smoother:
     Attributes:
         second_std: (P,) spread of the second difference over time of each unknown, frame by frame.
         noise: how many times larger a frame's errors are than its equations say.
+        poor_noise: how many times larger still those of a poor frame are.
         bounds: box limits of the unknowns.
         held: (P,) unknowns that no frame solves for; they stay.
     """
 
     second_std: Tensor
     noise: float
+    poor_noise: float
     bounds: Bounds
     held: Tensor
 
@@ -83,7 +87,7 @@ class Smoother:
         system = _System(len(frames), len(self.second_std))
         for place, frame in enumerate(frames):
             if frame.evidence is not None:
-                system.add_evidence(place, frame.evidence, self.noise)
+                system.add_evidence(place, frame.evidence, self.noise * (self.poor_noise if frame.poor else 1))
         linked = links(frames)
         self._add_process(system, frames, linked)
         fixed = np.repeat(self.held.numpy()[None], len(frames), 0)
@@ -137,7 +141,7 @@ def smoother_of(settings: SmootherSettings, prior: Tensor, bounds: Bounds, held:
     stds[Layout.eyes] = settings.gaze_std
     stds[Layout.eyelids] = settings.eyelid_std
     stds[Layout(len(prior) - 15).expression] *= settings.expression_std
-    return Smoother(stds, settings.noise, bounds, held)
+    return Smoother(stds, settings.noise, settings.poor_noise, bounds, held)
 
 
 def links(frames: Sequence[RawFrame]) -> np.ndarray:

@@ -64,7 +64,8 @@ class TrackedFrame:
 
     def raw(self) -> RawFrame:
         """What the smoother needs of the frame; what a lost frame's picture said is not trusted."""
-        return RawFrame(self.state, None if self.status == "lost" else self.solution.evidence, self.cut)
+        evidence = None if self.status == "lost" else self.solution.evidence
+        return RawFrame(self.state, evidence, self.cut, self.status == "poor")
 
 
 def track_frame(solver: FrameSolver, frame: FrameInput, past: Past) -> TrackedFrame:
