@@ -69,7 +69,7 @@ def summarise(report: dict[str, Any], context: StageContext) -> None:
         )
     bad = [frame["frame"] for frame in report["frames"] if frame["status"] == "lost"]
     if bad:
-        logger.warning(f"tracking: lost {len(bad)} frames, from {bad[0]} to {bad[-1]}; they hold the prediction")
+        logger.warning(f"tracking: lost {len(bad)} frames, from {bad[0]} to {bad[-1]}; they hold a guess")
     context.notes.update({status: summary[status] for status in STATUSES})
 
 
