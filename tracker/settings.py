@@ -120,7 +120,7 @@ class SmootherSettings(BaseModel):
         le=100,
         description="How many times larger a frame's errors are than its equations say; larger smooths more.",
     )
-    poor_noise: float = Field(10.0, ge=1, le=1e4, description="The same for a poor frame, times the above.")
+    poor_noise: float = Field(3.0, ge=1, le=1e4, description="The same for a poor frame, times the above.")
     rotation_std: float = Field(
         0.004, gt=0, le=10, description="Change of the head's turn from one frame step to the next, radians."
     )
