@@ -48,15 +48,18 @@ _LOOSE = (
     "tracking.light_std=10",
 )
 _NO_COLOURS = ("energy.photometric_weight=0",)
-_NO_OFFSETS = ("calibration.offset_std_mm=0",)
+_NO_OFFSETS = ("calibration.offset_std_mm=0", "calibration.measured_offsets=false")
 _NO_JOINT = ("calibration.joint_steps=0",)
-# Each row has what the one before lacks; the last is the default.
+_NO_SMOOTHER = ("smoother.enabled=false",)
+# Each row has what the one before lacks, up to the default; those after add to the default what is off in it.
 ABLATION: dict[str, tuple[str, ...]] = {
-    "landmarks only": (*_NO_COLOURS, *_NO_OFFSETS, *_LOOSE, *_NO_JOINT),
-    "+ landmark offsets": (*_NO_COLOURS, *_LOOSE, *_NO_JOINT),
-    "+ colours": (*_LOOSE, *_NO_JOINT),
-    "+ time": _NO_JOINT,
-    "+ joint refinement (default)": (),
+    "landmarks only": (*_NO_COLOURS, *_NO_OFFSETS, *_LOOSE, *_NO_JOINT, *_NO_SMOOTHER),
+    "+ landmark offsets": (*_NO_COLOURS, *_LOOSE, *_NO_JOINT, *_NO_SMOOTHER),
+    "+ colours": (*_LOOSE, *_NO_JOINT, *_NO_SMOOTHER),
+    "+ time": (*_NO_JOINT, *_NO_SMOOTHER),
+    "+ joint solve": _NO_SMOOTHER,
+    "+ smoother (default)": (),
+    "default + 16 more frames in the joint solve": ("calibration.refine_frames=16",),
 }
 
 Row = dict[str, Any]

@@ -24,6 +24,7 @@ from tracker.calibrate import (
     CalibrationTask,
     CameraPrior,
     first_states,
+    refine,
     solve_appearance,
     solve_geometry,
 )
@@ -97,9 +98,9 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
         SubjectError: no frame with a face is left after begin_frames and end_frames.
     """
     model = load_head_model(config)
-    landmarks = calibrated_landmarks(subject, model)
+    landmarks = calibrated_landmarks(subject, config, model)
     camera = camera_prior(subject, config)
-    chosen = _choose_frames(subject, config, landmarks, camera)
+    chosen = _choose_frames(subject, config, landmarks, camera, config.calibration.frames)
     frames = tuple(frame_input(subject, index, has_sparse(subject)) for index in chosen)
     task = _task(subject, config, (model, landmarks), frames, camera)
     pictures = _Pictures(subject, landmarks, frames, chosen)
@@ -110,9 +111,16 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     points = landmarks.template.with_shape(state.shape).moved(geometry.offsets_m)
     pictures.show(1, points, state.frames, state.intrinsics)
     calibration = solve_appearance(task, geometry)
+    if config.calibration.refine_frames:
+        wanted = len(chosen) + config.calibration.refine_frames
+        further = [index for index in _choose_frames(subject, config, landmarks, camera, wanted) if index not in chosen]
+        more = tuple(frame_input(subject, index, has_sparse(subject)) for index in further)
+        calibration = refine(task, calibration, more)
+        chosen, frames = chosen + further, frames + more
     if len(calibration.kept) < len(chosen):
         dropped = sorted(set(chosen) - {chosen[place] for place in calibration.kept})
         logger.info(f"calibration: frames {dropped} left out, the others' appearance does not explain them")
+    if calibration.kept != tuple(range(len(task.frames))):
         chosen = [chosen[place] for place in calibration.kept]
         frames = tuple(frames[place] for place in calibration.kept)
         task, pictures = replace(task, frames=frames), _Pictures(subject, landmarks, frames, chosen)
@@ -138,7 +146,9 @@ def camera_prior(subject: Subject, config: Config) -> CameraPrior:
     return CameraPrior(mean.focal_px, 0.0 if known else config.calibration.focal_log_std, centre, centre_std)
 
 
-def _choose_frames(subject: Subject, config: Config, landmarks: LandmarkSet, camera: CameraPrior) -> list[int]:
+def _choose_frames(
+    subject: Subject, config: Config, landmarks: LandmarkSet, camera: CameraPrior, count: int
+) -> list[int]:
     """The calibration frames: the configured keyframes, filled up with others spread in yaw and pitch.
 
     Raises:
@@ -169,7 +179,7 @@ def _choose_frames(subject: Subject, config: Config, landmarks: LandmarkSet, cam
     if config.calibration.frames >= _WITH_EXTREMES:
         # Closed lids and an open mouth show skin that no other frame shows.
         first += [index for index in (int(eyes.argmin()), int(mouth.argmax())) if index not in first]
-    return spread_frames(directions, usable, first, config.calibration.frames)
+    return spread_frames(directions, usable, first, count)
 
 
 def _task(

@@ -1,6 +1,6 @@
 """Between the subject directory and the solver: frames, head model, and the calibration's record."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -109,8 +109,10 @@ class CalibrationRecord:
             raise InputError(f"{path}: damaged ({error}); run the stage calibration again with --force") from error
 
 
-def calibrated_landmarks(subject: Subject, model: HeadModel) -> LandmarkSet:
+def calibrated_landmarks(subject: Subject, config: Config, model: HeadModel) -> LandmarkSet:
     """The landmarks that the clip's detectors and the head model share."""
+    if not config.calibration.measured_offsets:
+        model = replace(model, landmark_offsets=None, landmark_offset_std=None)
     return landmark_set(model, has_sparse(subject))
 
 
@@ -121,7 +123,7 @@ def load_clip(subject: Subject, config: Config, model: HeadModel) -> tuple[ClipM
         InputError: the record is missing, damaged, or was made for another head model or sampling.
     """
     record = CalibrationRecord.load(subject.calibration_path)
-    landmarks = calibrated_landmarks(subject, model)
+    landmarks = calibrated_landmarks(subject, config, model)
     samples = SampleSet.of(model, face_samples(model, config.tracking.samples))
     expected = {
         "shape": (model.shape_count,),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rendered_clip import LANDMARK_NOISE_PX, calibration_task, rotation_degrees
 
-from tracker.calibrate import first_states, size_direction, solve_appearance, solve_geometry
+from tracker.calibrate import first_states, refine, size_direction, solve_appearance, solve_geometry
 from tracker.camera import Intrinsics
 
 FRAMES = [0, 14, 28, 40, 52, 66, 80, 92]
@@ -162,3 +162,26 @@ def test_covered_frames_are_dropped(calibrated) -> None:
     assert found.kept == tuple(place for place in range(len(task.frames)) if place not in (1, 4))
     assert len(found.states) == len(found.kept)
     assert clip.shape_error_mm(found.clip.shape) < clip.shape_error_mm(calibration.clip.shape) + 0.2
+
+
+def test_refining_takes_in_more_frames(calibrated) -> None:
+    """Four frames, then four more, one of them covered: it is left out, and the head found is better than from four."""
+    clip, task, _, _ = calibrated
+    few = replace(task, frames=task.frames[::2])
+    calibration = solve_appearance(few, solve_geometry(few))
+    more = list(task.frames[1::2])
+    assert more[1].dense_px is not None
+    image = more[1].image.copy()
+    (left, top), (right, bottom) = more[1].dense_px.min(0).astype(int), more[1].dense_px.max(0).astype(int)
+    image[top:bottom, left:right] = np.random.default_rng(0).integers(118, 134, (bottom - top, right - left, 1))
+    more[1] = replace(more[1], image=image)
+    refined = refine(few, calibration, more)
+    assert refined.kept == (0, 1, 2, 3, 4, 6, 7)
+    numbers = [*FRAMES[::2], *(FRAMES[1::2][k] for k in (0, 2, 3))]
+    turns = [rotation_degrees(s.R, clip.state(n).R) for s, n in zip(refined.states, numbers, strict=True)]
+    assert len(turns) == 7
+    assert np.median(turns) < 1.5
+    assert clip.shape_error_mm(refined.clip.shape) < clip.shape_error_mm(calibration.clip.shape)
+    # What the new frames show is in the appearance: no sample is seen less.
+    assert bool((refined.clip.seen + 1e-6 >= 0.9 * calibration.clip.seen).all())
+    assert float(refined.clip.seen.sum()) > 1.4 * float(calibration.clip.seen.sum())

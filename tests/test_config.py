@@ -44,6 +44,13 @@ def test_metrical_tracker_yaml_runs_and_names_what_has_no_effect(tmp_path: Path)
     assert not LEGACY_KEYS & set(Config.model_fields)
 
 
+def test_keyframes_may_be_chosen(tmp_path: Path) -> None:
+    config, _ = load_config(_write(tmp_path, "actor: a\nkeyframes: auto\n"))
+    assert config.keyframes == ()
+    with pytest.raises(InputError, match="keyframes"):
+        load_config(_write(tmp_path, "actor: a\nkeyframes: automatic\n"))
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

@@ -46,6 +46,8 @@ _MODEL_LOG_FOCAL_STD = 0.06
 _LANDMARK_FOCAL_STD = 0.03
 # Rounds after which frames that the appearance does not explain are dropped.
 _DROPPING_ROUNDS = 2
+# Rounds of a refinement with more frames: it starts close.
+_REFINING_ROUNDS = 2
 # Landmarks of the joint solve, spread evenly over the face, beside those of the closure pairs and the irises.
 _EVEN_LANDMARKS = 64
 # Their offsets are wider than measured by this factor: neighbours err together, and a detector does not report what an
@@ -132,6 +134,7 @@ class Calibration:
     Attributes:
         clip: what tracking needs.
         offsets_m: (N, 3) landmark offsets.
+        offsets: (N', 3) offsets of the joint solve's landmarks, in its own units.
         states: solved calibration frames.
         geometry: the landmark solve.
         photometric_l1: mean absolute colour residual over the calibration frames.
@@ -141,6 +144,7 @@ class Calibration:
 
     clip: ClipModel
     offsets_m: Tensor
+    offsets: Tensor
     states: tuple[FrameState, ...]
     geometry: GeometrySolution
     photometric_l1: float
@@ -150,11 +154,17 @@ class Calibration:
 
 def first_states(task: CalibrationTask, points_head_m: Tensor) -> tuple[FrameState, ...]:
     """Pose of every calibration frame by perspective-n-point on the rest head."""
+    return _posed(task, task.frames, points_head_m, task.camera.intrinsics)
+
+
+def _posed(
+    task: CalibrationTask, frames: Sequence[FrameInput], points_head_m: Tensor, intrinsics: Intrinsics
+) -> tuple[FrameState, ...]:
     states = []
-    for frame in task.frames:
+    for frame in frames:
         assert frame.dense_px is not None
         targets = task.landmarks.targets(frame.dense_px, frame.sparse_px).numpy()
-        R, t = initial_pose(points_head_m.numpy(), targets, task.camera.intrinsics)
+        R, t = initial_pose(points_head_m.numpy(), targets, intrinsics)
         states.append(replace(neutral_state(task.model), R=torch.from_numpy(R), t=torch.from_numpy(t)))
     return tuple(states)
 
@@ -317,8 +327,7 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     pictures = [pyramid(frame.image, task.tracking.levels) for frame in task.frames]
     clip = _clip(task, state, geometry.offsets_m, samples)
     for turn in range(task.settings.rounds):
-        views = view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px)
-        clip = with_appearance(clip, views)
+        clip = with_appearance(clip, view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px))
         solver = FrameSolver(clip, task.energy, task.tracking, task.held)
         solutions = _solved_alone(solver, task.frames, state.frames, close=turn > 0)
         state = replace(state, frames=tuple(solution.state for solution in solutions))
@@ -330,18 +339,79 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
             state = replace(state, frames=tuple(state.frames[place] for place in explained))
             solutions = [solutions[place] for place in explained]
         l1 = float(np.nanmean([solution.photometric_l1 for solution in solutions]))
-        problem = _bundle_problem(task, state, geometry.landmarks, free_offsets=True, with_colours=True)
-        colours = _shared_colours(solver, state, [levels[0] for levels in pictures])
-        if colours is not None:
-            problem = replace(problem, colours=colours)
-            state = minimise(problem, state, SolverSettings(max_steps=task.settings.joint_steps)).state
-        spread = _log_focal_std(problem, state)
-        moved = _clip(task, state, fitted_offsets(task, state)[0], samples)
-        clip = replace(moved, contrast=clip.contrast, albedo=clip.albedo, seen=clip.seen, light=clip.light)
+        clip, state, spread = _solved_jointly(task, geometry.landmarks, (solver, state), pictures)
+    clip, lit = _with_light(task, clip, state, pictures)
+    offsets_m = fitted_offsets(task, state)[0]
+    return Calibration(clip, offsets_m, state.offsets, lit, geometry, l1, spread, kept)
+
+
+def refine(task: CalibrationTask, calibration: Calibration, more: Sequence[FrameInput]) -> Calibration:
+    """The joint solve again with more frames, each of them first solved on its own with the calibration at hand.
+
+    Args:
+        task: as it was calibrated, dropped frames included.
+        calibration: its result.
+        more: further frames with a face. Those that the appearance does not explain are left out.
+
+    Returns:
+        The refined calibration; its `kept` counts the task's frames and then `more`.
+    """
+    solver = FrameSolver(calibration.clip, task.energy, task.tracking, task.held)
+    points = calibration.clip.landmark_points.rest
+    starts = _posed(task, more, points, calibration.clip.intrinsics)
+    solutions = _solved_alone(solver, more, starts, close=False)
+    used = [k for k, solution in enumerate(solutions) if solution.correlation >= task.tracking.poor_correlation]
+    frames = [task.frames[place] for place in calibration.kept] + [more[k] for k in used]
+    kept = calibration.kept + tuple(len(task.frames) + k for k in used)
+    states = calibration.states + tuple(solutions[k].state for k in used)
+    task = replace(task, frames=tuple(frames))
+    pictures = [pyramid(frame.image, task.tracking.levels) for frame in frames]
+    clip, spread = calibration.clip, calibration.log_focal_std
+    state = BundleState(clip.shape, clip.intrinsics, calibration.offsets, states)
+    for _ in range(_REFINING_ROUNDS):
+        clip = with_appearance(clip, view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px))
+        solver = FrameSolver(clip, task.energy, task.tracking, task.held)
+        clip, state, spread = _solved_jointly(task, calibration.geometry.landmarks, (solver, state), pictures)
+    clip, lit = _with_light(task, clip, state, pictures)
+    return replace(
+        calibration,
+        clip=clip,
+        offsets_m=fitted_offsets(task, state)[0],
+        offsets=state.offsets,
+        states=lit,
+        log_focal_std=spread,
+        kept=kept,
+    )
+
+
+def _solved_jointly(
+    task: CalibrationTask,
+    landmarks: LandmarkSet,
+    start: tuple[FrameSolver, BundleState],
+    pictures: Sequence[list[ImageLevel]],
+) -> tuple[ClipModel, BundleState, float]:
+    """Clip, state and spread of the log focal length after a joint solve at the finest level."""
+    solver, state = start
+    problem = _bundle_problem(task, state, landmarks, free_offsets=True, with_colours=True)
+    colours = _shared_colours(solver, state, [levels[0] for levels in pictures])
+    if colours is not None:
+        problem = replace(problem, colours=colours)
+        state = minimise(problem, state, SolverSettings(max_steps=task.settings.joint_steps)).state
+    spread = _log_focal_std(problem, state)
+    before = solver.clip
+    moved = _clip(task, state, fitted_offsets(task, state)[0], before.samples)
+    clip = replace(moved, contrast=before.contrast, albedo=before.albedo, seen=before.seen, light=before.light)
+    return clip, state, spread
+
+
+def _with_light(
+    task: CalibrationTask, clip: ClipModel, state: BundleState, pictures: Sequence[list[ImageLevel]]
+) -> tuple[ClipModel, tuple[FrameState, ...]]:
+    """The clip with its appearance, and the frames' states with their light."""
     views = view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px)
     clip = with_appearance(clip, views)
-    lit = tuple(replace(one, light=light) for one, light in zip(state.frames, frame_lights(clip, views), strict=True))
-    return Calibration(clip, fitted_offsets(task, state)[0], lit, geometry, l1, spread, kept)
+    lights = frame_lights(clip, views)
+    return clip, tuple(replace(one, light=light) for one, light in zip(state.frames, lights, strict=True))
 
 
 def _solved_alone(

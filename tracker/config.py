@@ -126,7 +126,9 @@ class Config(BaseModel):
     num_exp_params: int = Field(100, ge=0, le=500, description="Expression modes used, at most what the model has.")
 
     keyframes: tuple[int, ...] = Field(
-        (), description="Frames of the joint calibration, counted after begin_frames; empty: chosen by yaw."
+        (),
+        description="Frames of the joint calibration, counted after begin_frames; `auto` or empty: spread in yaw and "
+        "pitch, with closed lids and an open mouth.",
     )
     optimize_shape: bool = Field(False, description="Fit identity in the calibration; false: keep the given one.")
     optimize_jaw: bool = Field(False, description="Fit the jaw rotation besides the expression.")
@@ -162,6 +164,11 @@ class Config(BaseModel):
         if any(side < 64 or side > 4096 or side % 2 for side in value):
             raise ValueError("expected even sides from 64 to 4096 pixels")
         return value
+
+    @field_validator("keyframes", mode="before")
+    @classmethod
+    def _keyframes_auto(cls, value: object) -> object:
+        return () if value == "auto" else value
 
     @field_validator("keyframes")
     @classmethod

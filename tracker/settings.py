@@ -46,6 +46,11 @@ class CalibrationSettings(BaseModel):
     offset_std_mm: float = Field(
         3.0, ge=0, le=50, description="Spread of the constant 3-D landmark offsets, millimetres; 0 holds them."
     )
+    measured_offsets: bool = Field(
+        True,
+        description="Start the landmark offsets at what was measured for the head model; false: at none, each with "
+        "the spread of offset_std_mm.",
+    )
     landmark_shape_std: float = Field(
         0.7,
         ge=0,
@@ -69,6 +74,13 @@ class CalibrationSettings(BaseModel):
     rounds: int = Field(5, ge=1, le=20, description="Alternations of unwrapping the appearance and solving the poses.")
     joint_steps: int = Field(
         4, ge=0, le=100, description="Steps of each round's joint solve of identity, camera and poses with colours."
+    )
+    refine_frames: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="Further frames that the joint solve is repeated with once the first ones are solved; 0 leaves it "
+        "at those.",
     )
     texture_size: int = Field(512, ge=64, le=4096, description="Side of the unwrapped appearance, texels.")
 
