@@ -52,6 +52,8 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Config, li
         del data[key]
     if not data.get("config_name"):
         data["config_name"] = path.stem
+    if data.get("keyframes") == "auto":
+        data["keyframes"] = []
     try:
         # JSON in strict mode: lists become tuples and whole numbers floats, but '25' is no number and 1 no boolean.
         return Config.model_validate_json(json.dumps(with_profile(data), default=str), strict=True), ignored

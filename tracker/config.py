@@ -165,11 +165,6 @@ class Config(BaseModel):
             raise ValueError("expected even sides from 64 to 4096 pixels")
         return value
 
-    @field_validator("keyframes", mode="before")
-    @classmethod
-    def _keyframes_auto(cls, value: object) -> object:
-        return () if value == "auto" else value
-
     @field_validator("keyframes")
     @classmethod
     def _keyframes_range(cls, value: tuple[int, ...]) -> tuple[int, ...]:
