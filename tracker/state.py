@@ -1,7 +1,9 @@
 """The unknowns of one frame and their order in the solver's step vector."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,6 +65,16 @@ class FrameState:
     expression: Tensor
     light: Tensor
 
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """R, t, jaw, eyes, eyelids, expression as `tracker.kernels` take them; on the CPU they share memory."""
+        parts = (self.R, self.t, self.jaw, self.eyes, self.eyelids, self.expression)
+        return tuple(np.ascontiguousarray(part.numpy()) for part in parts)
+
+    def with_arrays(self, arrays: tuple[np.ndarray, ...]) -> "FrameState":
+        """The state with other `arrays`, the light kept."""
+        return FrameState(*(torch.from_numpy(part) for part in arrays), self.light)
+
     def retract(self, step: Tensor) -> "FrameState":
         """The state after a step.
 
@@ -89,7 +101,7 @@ class FrameState:
 
     def is_finite(self) -> bool:
         """Whether every unknown is a finite number."""
-        return all(bool(torch.isfinite(value).all()) for value in vars(self).values())
+        return all(bool(torch.isfinite(getattr(self, field.name)).all()) for field in fields(self))
 
 
 def neutral_state(model: HeadModel) -> FrameState:
