@@ -1,7 +1,6 @@
 """The unknowns of one frame and their order in the solver's step vector."""
 
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -65,7 +64,7 @@ class FrameState:
     expression: Tensor
     light: Tensor
 
-    @cached_property
+    @property
     def arrays(self) -> tuple[np.ndarray, ...]:
         """R, t, jaw, eyes, eyelids, expression as `tracker.kernels` take them; on the CPU they share memory."""
         parts = (self.R, self.t, self.jaw, self.eyes, self.eyelids, self.expression)
@@ -101,7 +100,7 @@ class FrameState:
 
     def is_finite(self) -> bool:
         """Whether every unknown is a finite number."""
-        return all(bool(torch.isfinite(getattr(self, field.name)).all()) for field in fields(self))
+        return all(bool(torch.isfinite(value).all()) for value in vars(self).values())
 
 
 def neutral_state(model: HeadModel) -> FrameState:

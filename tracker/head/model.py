@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tracker.kernels import mesh as kernels
+
 # Joint order of FLAME, kept by every model: root, neck, jaw, left eyeball (at +x), right eyeball.
 ROOT, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
 JOINT_COUNT = 5
@@ -251,6 +253,15 @@ def embed(embedding_faces: Tensor, embedding_bary: Tensor, triangles: Tensor, va
     Returns:
         (N, ...) interpolated values.
     """
+    if values.dim() == 2 and values.device.type == "cpu" and not values.requires_grad:
+        bary = embedding_bary.to(values.dtype)
+        arrays = (part.numpy() for part in (values, triangles, embedding_faces, bary))
+        return torch.from_numpy(kernels.at_points(*arrays))
+    return embed_torch(embedding_faces, embedding_bary, triangles, values)
+
+
+def embed_torch(embedding_faces: Tensor, embedding_bary: Tensor, triangles: Tensor, values: Tensor) -> Tensor:
+    """`embed` on any device, for values of any shape."""
     corners = values[triangles[embedding_faces]]
     weights = embedding_bary.to(values.dtype).reshape(*embedding_bary.shape, *([1] * (values.dim() - 1)))
     return (corners * weights).sum(1)
@@ -258,6 +269,13 @@ def embed(embedding_faces: Tensor, embedding_bary: Tensor, triangles: Tensor, va
 
 def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
     """Area-weighted vertex normals: (V, 3) and (F, 3) to (V, 3), unit length."""
+    if vertices.device.type == "cpu" and not vertices.requires_grad:
+        return torch.from_numpy(kernels.vertex_normals(vertices.numpy(), triangles.numpy()))
+    return vertex_normals_torch(vertices, triangles)
+
+
+def vertex_normals_torch(vertices: Tensor, triangles: Tensor) -> Tensor:
+    """`vertex_normals` on any device."""
     a, b, c = vertices[triangles].unbind(1)
     face_normals = torch.linalg.cross(b - a, c - a, dim=-1)
     normals = torch.zeros_like(vertices)
