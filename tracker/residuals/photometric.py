@@ -170,7 +170,10 @@ class PhotometricTerm:
         A small residual says nothing where both are flat (a grey wall explains smooth skin); correlation does.
         """
         pixels = project_state(self.points, state, intrinsics.scaled(self.level.scale))
-        seen = sample(self.level.pixels, pixels)[0] if self.axes is None else local_contrast(self.level, pixels, self.axes)
+        if self.axes is None:
+            seen = sample(self.level.pixels, pixels)[0]
+        else:
+            seen = local_contrast(self.level, pixels, self.axes)
         expected = self.shaded(state)
         seen, expected = seen - seen.mean(0), expected - expected.mean(0)
         scale = (seen.square().sum() * expected.square().sum()).sqrt()
