@@ -245,7 +245,7 @@ class _Beside:
 
     def follows(self, name: str) -> bool:
         """Whether a stage runs beside the one that has just ended."""
-        return self._follower is not None and self._follower.stage.NAME == name
+        return self._follower is not None and name == self._follower.stage.NAME
 
     def finish(self) -> None:
         """Waits for the follower; raises what it raised."""

@@ -72,7 +72,8 @@ class FrameState:
 
     def with_arrays(self, arrays: tuple[np.ndarray, ...]) -> "FrameState":
         """The state with other `arrays`, the light kept."""
-        return FrameState(*(torch.from_numpy(part) for part in arrays), self.light)
+        R, t, jaw, eyes, eyelids, expression = (torch.from_numpy(part) for part in arrays)
+        return FrameState(R, t, jaw, eyes, eyelids, expression, self.light)
 
     def retract(self, step: Tensor) -> "FrameState":
         """The state after a step.

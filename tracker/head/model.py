@@ -215,10 +215,10 @@ class HeadModel:
             rest = rest + torch.einsum("vkp,...p->...vk", self.pose_correctives.to(rest.dtype), features)
         R, t = self._joint_transforms(rotations, joints)
         weights = self.skin_weights.to(rest.dtype)
-        blended_R = torch.einsum("vj,...jab->...vab", weights, R)
-        blended_t = torch.einsum("vj,...ja->...va", weights, t)
-        posed = torch.einsum("...vab,...vb->...va", blended_R, rest) + blended_t
-        return posed + torch.einsum("vkl,...l->...vk", self.eyelid_basis.to(rest.dtype), params.eyelids)
+        parts = (rest, weights, R, t, self.eyelid_basis.to(rest.dtype), params.eyelids)
+        if rest.dim() == 2 and rest.device.type == "cpu" and not any(part.requires_grad for part in parts):
+            return torch.from_numpy(kernels.skin(*(np.ascontiguousarray(part.numpy()) for part in parts)))
+        return skin_torch(*parts)
 
     def _joint_rotations(self, params: HeadParams, batch: torch.Size) -> Tensor:
         """Local rotations of the five joints, (..., 5, 3, 3)."""
@@ -239,6 +239,26 @@ class HeadModel:
             world_R.append(R)
             world_t.append(posed_pivot - (R @ pivot[..., None])[..., 0])
         return torch.stack(world_R, -3), torch.stack(world_t, -2)
+
+
+def skin_torch(rest: Tensor, weights: Tensor, R: Tensor, t: Tensor, lid_basis: Tensor, lids: Tensor) -> Tensor:
+    """Linear blend skinning, then the lids, on any device and in batches.
+
+    Args:
+        rest: (..., V, 3) metres.
+        weights: (V, J).
+        R: (..., J, 3, 3) of each joint, applied to unposed points.
+        t: (..., J, 3) metres.
+        lid_basis: (V, 3, 2) metres.
+        lids: (..., 2).
+
+    Returns:
+        (..., V, 3) metres.
+    """
+    blended_R = torch.einsum("vj,...jab->...vab", weights, R)
+    blended_t = torch.einsum("vj,...ja->...va", weights, t)
+    posed = torch.einsum("...vab,...vb->...va", blended_R, rest) + blended_t
+    return posed + torch.einsum("vkl,...l->...vk", lid_basis, lids)
 
 
 def embed(embedding_faces: Tensor, embedding_bary: Tensor, triangles: Tensor, values: Tensor) -> Tensor:

@@ -77,3 +77,40 @@ def window_axes(points: np.ndarray, normals: np.ndarray, focal: float, sigma: fl
         across, down = points[n, 0] / depth, points[n, 1] / depth
         out[n, 0, 0], out[n, 0, 1] = scale * (first[0] - across * first[2]), scale * (second[0] - across * second[2])
         out[n, 1, 0], out[n, 1, 1] = scale * (first[1] - down * first[2]), scale * (second[1] - down * second[2])
+
+
+@numba.njit(cache=True, nogil=True)
+def skin(
+    rest: np.ndarray,
+    weights: np.ndarray,
+    rotations: np.ndarray,
+    translations: np.ndarray,
+    lid_basis: np.ndarray,
+    lids: np.ndarray,
+) -> np.ndarray:
+    """Linear blend skinning, then the lids: twin of `tracker.head.model.skin_torch`.
+
+    Args:
+        rest: (V, 3).
+        weights: (V, J).
+        rotations: (J, 3, 3) of each joint, applied to unposed points.
+        translations: (J, 3).
+        lid_basis: (V, 3, 2).
+        lids: (2,).
+
+    Returns:
+        (V, 3).
+    """
+    out = np.empty_like(rest)
+    for v in range(rest.shape[0]):
+        for a in range(3):
+            value = lid_basis[v, a, 0] * lids[0] + lid_basis[v, a, 1] * lids[1]
+            for j in range(weights.shape[1]):
+                w = weights[v, j]
+                if w != 0:
+                    turned = translations[j, a]
+                    for b in range(3):
+                        turned += rotations[j, a, b] * rest[v, b]
+                    value += w * turned
+            out[v, a] = value
+    return out

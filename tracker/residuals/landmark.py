@@ -55,7 +55,9 @@ class LandmarkTerm:
         """Half the robust, confidence-weighted sum of squares."""
         if not self._compiled:
             return self.cost_torch(state, intrinsics)
-        return kernels.cost(projected_array(self.points, state, intrinsics), *self._arrays)
+        targets, confidence, pairs, pair_confidence = self._arrays
+        pixels, sigmas = projected_array(self.points, state, intrinsics), (self.sigma_px, self.pair_sigma_px)
+        return kernels.cost(pixels, targets, confidence, pairs, pair_confidence, sigmas)
 
     def cost_torch(self, state: FrameState, intrinsics: Intrinsics) -> float:
         """`cost` on any device."""
@@ -71,8 +73,9 @@ class LandmarkTerm:
             return
         room = (len(self.points) + len(self.pairs), len(equations.g))
         pixels, rows, _ = linearised_arrays(self.points, state, intrinsics, None, room)
-        gradient = equations.g.numpy()
-        equations.cost += kernels.rows(pixels, rows, *self._arrays, gradient)
+        targets, confidence, pairs, pair_confidence = self._arrays
+        sigmas, gradient = (self.sigma_px, self.pair_sigma_px), equations.g.numpy()
+        equations.cost += kernels.rows(pixels, rows, targets, confidence, pairs, pair_confidence, sigmas, gradient)
         equations.H += squared(torch.from_numpy(rows.reshape(-1, rows.shape[2])))
 
     def add_to_torch(self, equations: NormalEquations, state: FrameState, intrinsics: Intrinsics) -> None:
@@ -95,7 +98,7 @@ class LandmarkTerm:
         return self.kernel is huber and self.points.rest.device.type == "cpu"
 
     @cached_property
-    def _arrays(self) -> tuple[np.ndarray | tuple[float, float], ...]:
-        """Targets, confidence, pairs, their confidence and both sigmas as the kernels take them."""
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        """Targets, confidence, pairs and their confidence as the kernels take them."""
         parts = (self.targets_px, self.confidence, self.pairs, self.pair_confidence)
-        return (*(np.ascontiguousarray(part.numpy()) for part in parts), (self.sigma_px, self.pair_sigma_px))
+        return tuple(np.ascontiguousarray(part.numpy()) for part in parts)

@@ -152,7 +152,9 @@ def _pose(points: PointSet, state: FrameState, intrinsics: Intrinsics, shape: Sh
     pivots, by_expression = points.arrays[5:]
     by_shape = _no_shape(pivots.dtype)[1] if shape is None else shape.pivots.numpy()
     camera = np.array([intrinsics.focal_px, intrinsics.cx_px, intrinsics.cy_px])
-    pose: kernels.Pose = kernels.posed(*state.arrays, (pivots, by_expression, by_shape), camera)
+    R, t, jaw, eyes, lids, expression = state.arrays
+    joints = (pivots, by_expression, by_shape)
+    pose: kernels.Pose = kernels.posed(R, t, jaw, eyes, lids, expression, joints, camera)
     return pose
 
 
