@@ -44,7 +44,7 @@ LEGACY_KEYS = frozenset(
 
 
 # What each profile sets where the file does not. preview is for a first look at a clip: landmarks and one pyramid
-# level, a shorter calibration, no meshes and depth pictures, and small review frames.
+# level, half the samples, a single round of calibration, no source, mesh and depth files, and small review frames.
 PROFILES: dict[str, dict[str, Any]] = {
     "full": {},
     "preview": {
