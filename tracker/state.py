@@ -67,8 +67,10 @@ class FrameState:
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
         """R, t, jaw, eyes, eyelids, expression as `tracker.kernels` take them; on the CPU they share memory."""
-        parts = (self.R, self.t, self.jaw, self.eyes, self.eyelids, self.expression)
-        return tuple(np.ascontiguousarray(part.numpy()) for part in parts)
+        # Spelt out: it is asked for a hundred times a frame.
+        whole = np.ascontiguousarray
+        pose = whole(self.R.numpy()), whole(self.t.numpy()), whole(self.jaw.numpy())
+        return (*pose, whole(self.eyes.numpy()), whole(self.eyelids.numpy()), whole(self.expression.numpy()))
 
     def with_arrays(self, arrays: tuple[np.ndarray, ...]) -> "FrameState":
         """The state with other `arrays`, the light kept."""
