@@ -50,7 +50,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "full": {},
     "preview": {
         "source_format": "none",
-        "image_size": 256,
+        "image_size": (256, 256),
         "write_meshes": False,
         "write_depth": False,
         "calibration": {"frames": 6, "rounds": 1, "joint_steps": 2, "texture_size": 256},
