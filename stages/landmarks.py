@@ -135,19 +135,20 @@ class _Tracking:
     def faces(self, image: np.ndarray, follower: FaceFollower) -> list[Face]:
         """Faces in the next picture."""
         if self._graph is None:
-            self._graph = self._started.enter_context(FaceMesh(_FACES_FOLLOWED, tracking=True))
-            faces = self._graph.faces(image)
+            faces = self._start(_FACES_FOLLOWED).faces(image)
             self._alone = len(faces) == 1 and follower.matches(faces)
-            if self._alone:
-                self._graph = self._started.enter_context(FaceMesh(1, tracking=True))
-                faces = self._graph.faces(image)
-            return faces
+            return self._start(1).faces(image) if self._alone else faces
         faces = self._graph.faces(image)
         if self._alone and not follower.matches(faces):
             self._alone = False
-            self._graph = self._started.enter_context(FaceMesh(_FACES_FOLLOWED, tracking=True))
-            faces = self._graph.faces(image)
+            return self._start(_FACES_FOLLOWED).faces(image)
         return faces
+
+    def _start(self, most: int) -> FaceMesh:
+        """A graph of at most so many faces in place of the one before, which holds 50 MB."""
+        self._started.close()
+        self._graph = self._started.enter_context(FaceMesh(most, tracking=True))
+        return self._graph
 
 
 class _Search:
