@@ -24,6 +24,10 @@ BAD_INPUT, SUBJECT_FAILED, INTERRUPTED = 1, 2, 130
 _SUBJECT_FAILURES = (TrackerError, OSError, MemoryError, RuntimeError, ArithmeticError)
 
 
+# Where Linux shows a driver that torch's CUDA or ROCm could use (the third under Windows); elsewhere there is neither.
+_GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
+
 class _Parser(argparse.ArgumentParser):
     """Usage errors are bad input like any other: one line, exit code 1."""
 
@@ -96,16 +100,20 @@ def _check_distinct(configs: Sequence[Config]) -> None:
 
 
 def _device(wanted: str) -> str:
-    import torch
-
     if "OMP_NUM_THREADS" not in os.environ:
         # The solver's matrices are small: a second thread gains a tenth on an idle machine, and on a busy one the
         # threads' waiting for each other made a solve ten times slower.
-        torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
+    if wanted == "cpu" or (wanted == "auto" and not any(Path(path).exists() for path in _GPU_DRIVERS)):
+        # torch takes a second to import, which the first stages do not need.
+        return "cpu"
+    import torch
 
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("device cuda: torch finds no CUDA device here; use --device cpu")
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _run(config: Config, names: Sequence[str], device: str, args: argparse.Namespace) -> int:

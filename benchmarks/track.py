@@ -8,6 +8,13 @@ peak memory, and the track's own error figures, so that speed is not bought with
 configurations run in turn and are compared:
 
     python -m benchmarks.track --cfg configs/demo.yml --against tracking.levels=2 --repeats 5
+
+With `--sweep` the pipeline runs at several values of `frames` (the clip's length) or of a config key, and a line is
+fitted to the processor time of the whole run, ffmpeg and the drawing process included. Cost is linear when the line
+explains it (R^2 near 1):
+
+    python -m benchmarks.track --cfg configs/demo.yml --sweep frames=60,120,240
+    python -m benchmarks.track --cfg configs/demo.yml --sweep tracking.samples=1000,2000,4000
 """
 
 import argparse
@@ -115,9 +122,10 @@ def worker(cfg: Path, overrides: tuple[str, ...]) -> None:
     seconds = pipeline.run_stages(subject, config, pipeline.STAGES, "cpu", False)
     report, review = files.read_json(subject.report_path), files.read_json(subject.review_record_path)
     figures = {
-        "pictures": len(subject.source_paths()),
+        "pictures": len(subject.image_numbers()),
         "stages_s": seconds,
         # Kilobytes on Linux. A process starts with the peak of the one that started it: the parent must stay small.
+        "cpu_s": sum(_processor_seconds(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "solver_ms": [frame["milliseconds"] for frame in report["frames"]],
         "steps": [frame["steps"] for frame in report["frames"]],
@@ -126,6 +134,12 @@ def worker(cfg: Path, overrides: tuple[str, ...]) -> None:
         "psnr_db": review["psnr_db_median"],
     }
     sys.stdout.write(json.dumps(figures) + "\n")
+
+
+def _processor_seconds(who: int) -> float:
+    """User and system time of this process, or of the children that it has waited for."""
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
 
 
 def run_once(cfg: Path, overrides: list[str], frames: int) -> dict[str, Any]:
@@ -170,6 +184,7 @@ def summarise(runs: list[dict[str, Any]]) -> Quartiles:
     inside = [sum(run["stages_s"].values()) for run in runs]
     rows["all stages, frames/s"] = [n / s for n, s in zip(count, inside, strict=True)]
     rows["with start-up, frames/s"] = [n / run["total_s"] for n, run in zip(count, runs, strict=True)]
+    rows["processor time, ms a frame"] = [1000 * run["cpu_s"] / n for run, n in zip(runs, count, strict=True)]
     rows["peak memory, MiB"] = [run["peak_mib"] for run in runs]
     for label, key in _ERRORS.items():
         known = [run[key] for run in runs if run[key] is not None]
@@ -201,6 +216,50 @@ def measure(variants: dict[str, list[str]], cfg: Path, frames: int, repeats: int
     return runs
 
 
+def sweep(key: str, values: list[int], given: argparse.Namespace) -> list[tuple[int, float]]:
+    """Runs at each value in turn, up and down; (value, median processor seconds) each.
+
+    For `frames` the value is that of the pictures that were cut from the clip, which a video's keyframes may round.
+    """
+    run_once(given.cfg, given.overrides, WARM_UP_FRAMES)
+    found: dict[int, list[dict[str, Any]]] = {value: [] for value in values}
+    for repeat in range(given.repeats):
+        for value in values[:: 1 if repeat % 2 == 0 else -1]:
+            varied = [] if key == "frames" else [f"{key}={value}"]
+            run = run_once(given.cfg, [*given.overrides, *varied], value if key == "frames" else given.frames)
+            found[value].append(run)
+            print(f"run {repeat + 1} of {given.repeats}, {key} {value}: {run['cpu_s']:.1f} s", file=sys.stderr)
+    return [
+        (runs[0]["pictures"] if key == "frames" else value, float(np.median([run["cpu_s"] for run in runs])))
+        for value, runs in found.items()
+    ]
+
+
+def fit_line(points: list[tuple[int, float]]) -> tuple[float, float, float]:
+    """Slope, intercept and R^2 of the least-squares line through points of different x."""
+    x, y = np.array(points, np.float64).T
+    slope, intercept = np.polyfit(x, y, 1)
+    left, spread = np.square(y - slope * x - intercept).sum(), np.square(y - y.mean()).sum()
+    return float(slope), float(intercept), float(1 - left / spread) if spread > 0 else 1.0
+
+
+def sweep_table(key: str, points: list[tuple[int, float]]) -> str:
+    """The measured points, and the line through them."""
+    slope, intercept, r_squared = fit_line(points)
+    lines = [f"{key:<20}{'processor s':>12}{'line':>9}"]
+    lines += [f"{x:<20}{y:12.2f}{intercept + slope * x:9.2f}" for x, y in points]
+    return "\n".join([*lines, f"{intercept:.2f} s + {1000 * slope:.3f} ms x {key}, R^2 {r_squared:.4f}"])
+
+
+def _swept(text: str) -> tuple[str, list[int]]:
+    """`KEY=N,N,N` of the command line: at least three different numbers."""
+    key, _, numbers = text.partition("=")
+    values = sorted({int(number) for number in numbers.split(",")})
+    if not key or len(values) < 3 or values[0] < 1:
+        raise ValueError(text)
+    return key, values
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -218,11 +277,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--against", action="append", default=[], metavar="KEY=VALUE", help="what a second configuration changes"
     )
+    parser.add_argument(
+        "--sweep", type=_swept, metavar="KEY=N,N,N", help="frames or a config key, and at least three values of it"
+    )
     parser.add_argument("--json", type=Path, help="also write machine, summary and all runs to this file")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.repeats < 1 or given.frames < 0:
         parser.error("--repeats must be at least 1, --frames at least 0")
+    if given.sweep and given.against:
+        parser.error("--sweep and --against cannot be combined")
     return given
 
 
@@ -231,6 +295,13 @@ def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
     if given.worker:
         worker(given.cfg, tuple(given.overrides))
+        return
+    if given.sweep:
+        facts, points = machine(), sweep(*given.sweep, given)
+        print(", ".join(f"{key} {value}" for key, value in facts.items()))
+        print(sweep_table(given.sweep[0], points))
+        if given.json:
+            given.json.write_text(json.dumps({"machine": facts, "sweep": given.sweep[0], "points": points}) + "\n")
         return
     variants = {" ".join(given.overrides) or "as configured": given.overrides}
     if given.against:

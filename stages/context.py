@@ -61,6 +61,7 @@ class StageContext:
             the outputs named by the stage were removed, start afresh.
         notes: facts for the manifest, e.g. {'frames': 250}.
         leader: the stage before, where it still runs and its files appear one by one; None where they are all there.
+        prepared: what the stage's `prepare` gave, see `stages.pipeline.Prepares`; None where it was not asked.
     """
 
     stage: str
@@ -69,6 +70,7 @@ class StageContext:
     resume: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
     leader: Leader | None = None
+    prepared: Any = None
 
     def progress(self, items: Iterable[T], total: int | None = None) -> Iterator[T]:
         """Passes one item a frame through the stage's progress bar."""

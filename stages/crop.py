@@ -1,6 +1,7 @@
 """Stage crop: source/ to images/, cut to the head, and the map between the two (bbox.pt, crop.json)."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from stages import files
 from stages.ahead import in_order
 from stages.context import StageContext
 from stages.records import Crop
-from stages.source_pictures import source_parts
+from stages.source_pictures import SourcePictures, lost_frames, source_input
 from stages.subject import Subject
 from tracker.camera import to_cv2_pixels
 from tracker.config import Config
@@ -41,8 +42,8 @@ def config_part(config: Config) -> dict[str, Any]:
 
 
 def inputs(subject: Subject, config: Config) -> list[Path]:
-    """The source frames, and the user's bbox.pt."""
-    return [subject.source_dir, *([subject.bbox_path] if _box_is_given(subject, config) else [])]
+    """The source frames or their video, and the user's bbox.pt."""
+    return [source_input(subject), *([subject.bbox_path] if _box_is_given(subject, config) else [])]
 
 
 def outputs(subject: Subject, config: Config) -> list[Path]:
@@ -58,30 +59,32 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
         InputError: a damaged bbox.pt or frame; frames of different sizes.
         SubjectError: no face in the sampled frames.
     """
-    paths = subject.source_paths()
-    source_size = _size(files.read_image(paths[0]))
+    pictures = SourcePictures.of(subject)
+    size = pictures.size
     if not config.crop_image:
-        box, box_from = np.array([0, source_size[1], 0, source_size[0]]), "whole frame"
+        box, box_from = np.array([0, size[1], 0, size[0]]), "whole frame"
     elif _box_is_given(subject, config):
         box, box_from = subject.load_bbox(), "user"
     else:
-        box, box_from = _find_box(paths, subject, config, context), "landmarks"
+        box, box_from = _find_box(pictures, config, context), "landmarks"
     try:
-        cut = geometry(_four(box), source_size, config.image_size)
+        cut = geometry(_four(box), size, config.image_size)
     except ValueError as error:
         raise InputError(f"{subject.bbox_path}: {error}; delete it to have it made again") from error
     # The record first: once bbox.pt is there, it must say that we made it.
-    record = Crop(None if box_from == "whole frame" else _four(box), box_from, cut.affine(), source_size, cut.size)
+    record = Crop(None if box_from == "whole frame" else _four(box), box_from, cut.affine(), size, cut.size)
     subject.save_crop(record)
-    if box_from == "landmarks":
-        subject.save_bbox(box)
     logger.info(
-        f"crop: box x {cut.box_px[0]} to {cut.box_px[1]}, y {cut.box_px[2]} to {cut.box_px[3]} of {source_size[1]} x "
-        f"{source_size[0]} ({box_from}), scaled by {cut.scale:.3f} to {cut.size[1]} x {cut.size[0]}"
+        f"crop: box x {cut.box_px[0]} to {cut.box_px[1]}, y {cut.box_px[2]} to {cut.box_px[3]} of {size[1]} x "
+        f"{size[0]} ({box_from}), scaled by {cut.scale:.3f} to {cut.size[1]} x {cut.size[0]}"
     )
-    for _ in context.progress(_cut_all(subject, cut), len(paths)):
-        pass
-    context.notes.update(frames=len(paths), box_from=box_from)
+    count = sum(1 for _ in context.progress(_cut_all(pictures, cut), pictures.expected))
+    if box_from == "landmarks":
+        # After the pictures: torch writes this file, and may be imported while they are cut.
+        subject.save_bbox(box)
+    context.notes.update(frames=count, box_from=box_from)
+    if not pictures.paths and pictures.clip is not None:
+        context.notes["lost"] = lost_frames(pictures.clip[0], pictures.expected, count)
 
 
 def _box_is_given(subject: Subject, config: Config) -> bool:
@@ -94,31 +97,34 @@ def _box_is_given(subject: Subject, config: Config) -> bool:
     return record.box_from != "landmarks" or record.box_px != _four(subject.load_bbox())
 
 
-def _find_box(paths: list[Path], subject: Subject, config: Config, context: StageContext) -> np.ndarray:
+def _find_box(pictures: SourcePictures, config: Config, context: StageContext) -> np.ndarray:
     """The box from the subject's landmarks in a sample of the tracked frames.
 
     Raises:
         SubjectError: no face in any of them.
     """
-    tracked = paths[subject.begin_frames : len(paths) - subject.end_frames]
+    subject = pictures.subject
+    # A video that does not tell its length is sampled at its start.
+    count = SAMPLE_FRAMES if pictures.expected is None else pictures.expected
+    tracked = range(count)[subject.begin_frames : count - subject.end_frames]
     if not tracked:
         raise InputError(
             f"{subject.source_dir}: begin_frames {subject.begin_frames} and end_frames {subject.end_frames} leave none "
-            f"of its {len(paths)} pictures; lower them"
+            f"of its {count} pictures; lower them"
         )
     if config.crop == "first":
-        sample, wanted = tracked, 1
+        sample, wanted = list(tracked), 1
     else:
         picks = np.linspace(0, len(tracked) - 1, min(SAMPLE_FRAMES, len(tracked))).round().astype(int)
         sample, wanted = [tracked[i] for i in picks], len(picks)
-    bounds, size = _sample_bounds(sample, wanted, config.face)
+    bounds = _sample_bounds(pictures.sample(sample), wanted, config.face)
     if not bounds:
         which = f"no frame shows {config.face + 1} faces" if config.face else "no face"
         raise SubjectError(
             f"{subject.input_dir}: {which} in {len(sample)} frames of the clip; check the video, or give the head's "
             f"place as {subject.bbox_path}, or set crop_image: false"
         )
-    box = head_box(np.median(np.stack(bounds), 0), size, config.bbox_scale)
+    box = head_box(np.median(np.stack(bounds), 0), pictures.size, config.bbox_scale)
     outside = sum(b[0] < box[0] or b[1] > box[1] or b[2] < box[2] or b[3] > box[3] for b in bounds)
     if outside:
         logger.warning(
@@ -129,33 +135,29 @@ def _find_box(paths: list[Path], subject: Subject, config: Config, context: Stag
     return box
 
 
-def _sample_bounds(sample: list[Path], wanted: int, rank: int) -> tuple[list[np.ndarray], tuple[int, int]]:
-    """Landmark bounds (4,) in cv2 pixels of the subject's face in `wanted` pictures; the pictures' size."""
-    pictures: list[list[Face]] = []
-    size = (0, 0)
-    with FaceFinder() as finder:
-        for image in in_order(files.read_image, sample, 1, 2):
-            size = _size(image)
+def _sample_bounds(sample: Generator[np.ndarray, None, None], wanted: int, rank: int) -> list[np.ndarray]:
+    """Landmark bounds (4,) in cv2 pixels of the subject's face in `wanted` pictures."""
+    found: list[list[Face]] = []
+    with FaceFinder() as finder, closing(sample):
+        for image in sample:
             faces, _ = finder.find(image, rank + 1)
             if len(faces) > rank:
-                pictures.append(faces)
-            if len(pictures) == wanted:
+                found.append(faces)
+            if len(found) == wanted:
                 break
-    chosen = common_face(pictures, rank)
-    return [landmark_bounds(to_cv2_pixels(ibug68_from_478(face.points_px))) for face in chosen], size
+    chosen = common_face(found, rank)
+    return [landmark_bounds(to_cv2_pixels(ibug68_from_478(face.points_px))) for face in chosen]
 
 
-def _cut_all(subject: Subject, cut: CropGeometry) -> Iterator[None]:
+def _cut_all(pictures: SourcePictures, cut: CropGeometry) -> Iterator[None]:
+    subject = pictures.subject
+
     def write(job: tuple[int, np.ndarray]) -> None:
         number, part = job
         files.write_image(subject.image_path(number), cut.resize(part))
 
     subject.images_dir.mkdir(parents=True, exist_ok=True)
-    return in_order(write, enumerate(source_parts(subject, cut.box_px), 1), _THREADS, _UNDER_WAY)
-
-
-def _size(image: np.ndarray) -> tuple[int, int]:
-    return image.shape[0], image.shape[1]
+    return in_order(write, enumerate(pictures.parts(cut.box_px), 1), _THREADS, _UNDER_WAY)
 
 
 def _four(box: np.ndarray) -> tuple[int, int, int, int]:

@@ -21,13 +21,15 @@ import numpy as np
 from stages import files
 from stages.manifest import ROOT
 from stages.subject import Subject
+from tracker.camera import Intrinsics
 from tracker.config import Config, ReviewSettings
 from tracker.errors import InputError, SubjectError, TrackerError
 from tracker.frame_file import extrinsics, head_params, load_frame
 from tracker.head.model import HeadModel
 from tracker.head_choice import load_head_model
 from tracker.render import View
-from tracker.review_frame import ReviewHead, ReviewInput, compose, review_head
+from tracker.review_frame import ReviewFrame, ReviewHead, ReviewInput, compose, review_head
+from tracker.state import neutral_state
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +69,25 @@ class Painter:
         )
 
 
-def make_painter(subject: Subject, config: Config) -> Painter:
-    """Loads what all frames share."""
-    model = load_head_model(config)
+def make_painter(subject: Subject, config: Config, model: HeadModel | None = None) -> Painter:
+    """Loads what all frames share; the head model is loaded where none is given."""
+    model = model or load_head_model(config)
     albedo, valid = load_appearance(subject.appearance_path)
     return Painter(subject, model, review_head(model, albedo, valid), config.review)
+
+
+def rehearse(model: HeadModel) -> ReviewFrame:
+    """Draws a grey head before a grey wall: afterwards all compiled kernels have been read from numba's cache."""
+    side = 64
+    size, camera = (2 * side, 2 * side), Intrinsics(4.0 * side, side, side)
+    head = review_head(model, np.full((side, side, 3), 0.5, np.float32), np.ones((side, side), np.float32))
+    state = neutral_state(model)
+    vertices = model.vertices(model.neutral()).numpy()
+    view = View(state.R.numpy(), state.t.numpy(), camera, size)
+    points = np.full((478, 2), float(side))
+    wall = np.full((*size, 3), 128, np.uint8)
+    shown = ReviewInput(0, wall, vertices, view, state.light.numpy(), "ok", 0.0, 0.0, points, points, points[:68])
+    return compose(head, shown, side)
 
 
 def load_appearance(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -155,11 +171,13 @@ def main(config_path: Path) -> None:
 
     config, _ = load_config(config_path)
     subject = Subject.of(config)
+    model = load_head_model(config)
+    rehearse(model)
     painter = None
 
     def draw(index: int) -> float | None:
         nonlocal painter
-        painter = painter or make_painter(subject, config)
+        painter = painter or make_painter(subject, config, model)
         return painter.draw(index, load_frame(subject.checkpoint_path(index)))[1]
 
     answer_all(draw)

@@ -1,6 +1,7 @@
 """Stage frames: video to source/00001.png on, at the config's frame rate.
 
-A source/ folder that the user filled is left alone, and a single picture is a clip of one frame.
+A source/ folder that the user filled is left alone, and a single picture is a clip of one frame. With `source_format:
+none` a video's frames stay in it: source/ is not made, and the stage crop decodes them.
 """
 
 import os
@@ -14,7 +15,8 @@ from loguru import logger
 from stages import files, video
 from stages.ahead import in_order
 from stages.context import StageContext
-from stages.subject import VIDEO_SUFFIXES, Subject
+from stages.source_pictures import find_clip, lost_frames
+from stages.subject import Subject
 from tracker.config import Config
 from tracker.errors import InputError
 from tracker.png import encode_png
@@ -24,8 +26,6 @@ RESUMES = False
 
 # FaceMesh looks at the face at 192 x 192; a picture below a third of that shows no eyelids to track.
 MIN_SIDE_PX = 64
-# The container's duration and the decoded frames may differ by one at either end.
-_ROUNDING_FRAMES = 2
 # Coding a picture runs in numba, outside the interpreter's lock.
 _THREADS = 2
 _UNDER_WAY = 4
@@ -38,7 +38,7 @@ def config_part(config: Config) -> dict[str, Any]:
 
 def inputs(subject: Subject, config: Config) -> list[Path]:
     """The video, the picture, or the user's own source/ folder."""
-    return [subject.source_dir] if subject.source_is_given() else [_find_clip(subject)]
+    return [subject.source_dir] if subject.source_is_given() else [find_clip(subject)]
 
 
 def outputs(subject: Subject, config: Config) -> list[Path]:
@@ -58,9 +58,13 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
         _check_size(subject.source_paths()[0], subject.source_paths()[0])
         context.notes.update(frames=count, source="given")
         return
-    clip = _find_clip(subject)
+    clip = find_clip(subject)
     for left_over in subject.input_dir.glob(f"{subject.source_dir.name}.*{files.TEMPORARY_SUFFIX}"):
         files.remove(left_over)
+    if config.source_format == "none" and clip.suffix.lower() not in files.IMAGE_SUFFIXES:
+        _leave_in_video(clip, config, context)
+        files.remove(subject.source_dir)  # an empty folder may be there
+        return
     # A name of this process: the ffmpeg of a killed run may still be writing, and must not write in here.
     temporary = subject.source_dir.with_name(f"{subject.source_dir.name}.{os.getpid()}{files.TEMPORARY_SUFFIX}")
     temporary.mkdir(parents=True)
@@ -75,6 +79,14 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     context.notes.update(frames=len(subject.source_paths()), source=clip.name, lost=lost)
 
 
+def _leave_in_video(clip: Path, config: Config, context: StageContext) -> None:
+    """Checks the first frame and notes its size; the stage crop decodes the rest."""
+    video.probe(clip)
+    first = next(video.decode_frames(clip, config.fps))
+    _check_sides(first, clip)
+    context.notes.update(source=clip.name, size=list(first.shape[:2]))
+
+
 def _extract(clip: Path, folder: Path, config: Config, context: StageContext) -> int:
     """Decodes the video; returns how many frames a truncated file lacks."""
     expected = video.probe(clip).frames_at(config.fps)
@@ -85,12 +97,7 @@ def _extract(clip: Path, folder: Path, config: Config, context: StageContext) ->
         written = in_order(lambda job: _write(folder, *job), frames, _THREADS, _UNDER_WAY)
     for _ in context.progress(written, expected):
         pass
-    found = len(files.list_images(folder))
-    lost = max((expected or 0) - found, 0)
-    if lost <= _ROUNDING_FRAMES:
-        return 0
-    logger.warning(f"{clip}: damaged or truncated: {found} of {expected} frames could be decoded, {lost} are lost")
-    return lost
+    return lost_frames(clip, expected, len(files.list_images(folder)))
 
 
 def _write(folder: Path, number: int, frame: np.ndarray) -> None:
@@ -98,36 +105,13 @@ def _write(folder: Path, number: int, frame: np.ndarray) -> None:
     (folder / f"{number:05d}.png").write_bytes(encode_png(frame))
 
 
-def _find_clip(subject: Subject) -> Path:
-    """The subject's video or picture.
-
-    Raises:
-        InputError: none, or more than one.
-    """
-    if subject.given_file is not None:
-        return subject.given_file
-    folder = subject.input_dir
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; make it and put the video there as {folder / 'video.mp4'}")
-    present = sorted(path for path in folder.iterdir() if path.is_file())
-    videos = [path for path in present if path.suffix.lower() in VIDEO_SUFFIXES]
-    named = [path for path in videos if path.stem == "video"]
-    pictures = [path for path in present if path.suffix.lower() in files.IMAGE_SUFFIXES]
-    found = named or videos or pictures
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(path.name for path in found[:4])
-        raise InputError(f"{folder}: several clips ({names}); keep one, or name it video.mp4")
-    raise InputError(
-        f"{folder}: no video; looked for source/ with pictures, video.mp4 ({' '.join(VIDEO_SUFFIXES[1:5])} …) and one "
-        f"picture (.png .jpg)"
-    )
-
-
 def _check_size(path: Path, given: Path) -> None:
     """Refuses pictures that no face detector can use; `given` is what the user can replace."""
-    height, width = files.read_image(path).shape[:2]
+    _check_sides(files.read_image(path), given)
+
+
+def _check_sides(image: np.ndarray, given: Path) -> None:
+    height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE_PX:
         raise InputError(
             f"{given}: an image of {width} x {height} pixels is too small; at least {MIN_SIDE_PX} a side are needed"

@@ -1,7 +1,9 @@
 """Stage landmarks: images/ to kpt_dense/ (478 FaceMesh points) and kpt/ (68 iBUG points)."""
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +60,15 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     """
     sparse_name = _sparse_name(config)
     sparse = _sparse(sparse_name, context.device)
-    # Beside the stage crop not all pictures are there yet; their number is that of source/.
-    numbers = range(1, len(subject.source_paths()) + 1) if context.leader is not None else subject.image_numbers()
+    # Beside the stage crop not all pictures are there yet; their number is that of source/, where there is one.
+    count = len(subject.image_numbers() if context.leader is None else subject.source_paths()) or None
     # The graphs start once there is a picture: starting them mutes the console, on which crop says what it found.
     context.wait_for(subject.image_path(1))
     found_by: list[str] = []
-    with FaceMesh(_FACES_FOLLOWED, tracking=True) as mesh, FaceFinder() as finder:
-        search = _Search(mesh, finder, _follower(subject.load_crop(), config))
-        pictures = _pictures(subject, numbers, context)
-        for number, image in context.progress(pictures, len(numbers)):
+    with _Tracking() as tracking, FaceFinder() as finder:
+        search = _Search(tracking, finder, _follower(subject.load_crop(), config))
+        pictures = _pictures(subject, _numbers(subject, context))
+        for number, image in context.progress(pictures, count):
             face, means = search.next(image)
             dense = np.zeros((facemesh.POINT_COUNT, 2)) if face is None else face.points_px
             files.write_array(subject.kpt_dense_path(number), dense)
@@ -77,11 +79,22 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     _report(subject, config, providers, context)
 
 
-def _pictures(subject: Subject, numbers: Sequence[int], context: StageContext) -> Iterator[tuple[int, np.ndarray]]:
+def _numbers(subject: Subject, context: StageContext) -> Iterator[int]:
+    """Numbers of all pictures; beside the stage crop each as soon as it is there."""
+    if context.leader is None:
+        yield from subject.image_numbers()
+        return
+    for number in itertools.count(1):
+        context.wait_for(subject.image_path(number))
+        if not subject.image_path(number).exists():
+            return
+        yield number
+
+
+def _pictures(subject: Subject, numbers: Iterator[int]) -> Iterator[tuple[int, np.ndarray]]:
     """Number and picture, read ahead on a thread."""
 
     def read(number: int) -> tuple[int, np.ndarray]:
-        context.wait_for(subject.image_path(number))
         return number, files.read_image(subject.image_path(number))
 
     return in_order(read, numbers, 1, 4)
@@ -100,18 +113,56 @@ def _follower(crop: Crop, config: Config) -> FaceFollower:
     return FaceFollower(0, crop.to_crop(centre_source_px)[0])
 
 
+class _Tracking:
+    """FaceMesh in tracking mode: one face is followed as long as only the subject's is seen, else several.
+
+    While it follows fewer faces than it may, the graph looks for more in every picture, which takes 2 ms of 5.5. The
+    graph of several is started when it is needed: it does not know the faces yet and finds them anew.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is started yet."""
+        self._started = ExitStack()
+        self._graph: FaceMesh | None = None
+        self._alone = True
+
+    def __enter__(self) -> "_Tracking":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._started.close()
+
+    def faces(self, image: np.ndarray, follower: FaceFollower) -> list[Face]:
+        """Faces in the next picture."""
+        if self._graph is None:
+            faces = self._start(_FACES_FOLLOWED).faces(image)
+            self._alone = len(faces) == 1 and follower.matches(faces)
+            return self._start(1).faces(image) if self._alone else faces
+        faces = self._graph.faces(image)
+        if self._alone and not follower.matches(faces):
+            self._alone = False
+            return self._start(_FACES_FOLLOWED).faces(image)
+        return faces
+
+    def _start(self, most: int) -> FaceMesh:
+        """A graph of at most so many faces in place of the one before, which holds 50 MB."""
+        self._started.close()
+        self._graph = self._started.enter_context(FaceMesh(most, tracking=True))
+        return self._graph
+
+
 class _Search:
     """Finds the subject's face in picture after picture, by the cheapest means that succeeds."""
 
-    def __init__(self, mesh: FaceMesh, finder: FaceFinder, follower: FaceFollower) -> None:
-        self._mesh = mesh
+    def __init__(self, tracking: _Tracking, finder: FaceFinder, follower: FaceFollower) -> None:
+        self._tracking = tracking
         self._finder = finder
         self._follower = follower
         self._misses = 0
 
     def next(self, image: np.ndarray) -> tuple[Face | None, str]:
         """The face in the next picture and the means: 'tracking', 'near', 'mesh', 'detector', 'tiles', '' for none."""
-        faces, means = self._mesh.faces(image), "tracking"
+        faces, means = self._tracking.faces(image, self._follower), "tracking"
         last = self._follower.last
         if last is not None and not self._follower.matches(faces):
             faces, means = self._finder.near(image, last.box_px), "near"

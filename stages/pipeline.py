@@ -4,6 +4,7 @@ import importlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -15,6 +16,7 @@ from stages.config_file import dump_config
 from stages.context import Leader, StageContext
 from stages.manifest import HashCache, Manifest
 from stages.subject import Subject
+from stages.warm_up import WarmUp
 from tracker.config import Config
 from tracker.errors import InputError
 
@@ -23,6 +25,11 @@ __all__ = ["STAGES", "Stage", "StageContext", "plan", "run_stages", "select_stag
 STAGES = ("frames", "crop", "landmarks", "identity", "calibration", "tracking", "review")
 # Stages that run beside an earlier one, on its files as they appear: its name. They ask `StageContext.wait_for`.
 FOLLOWS = {"landmarks": "crop", "review": "tracking"}
+# Stages that start something slow of their own while an earlier one runs: its name. See `Prepares`.
+PREPARES = {"review": "calibration"}
+# While one of these runs, the libraries of the later ones are loaded on a thread: detectors leave the interpreter free.
+_WARM_DURING = ("frames", "crop", "landmarks")
+_WARM_FOR = ("calibration", "tracking")
 
 
 class Stage(Protocol):
@@ -47,6 +54,13 @@ class Stage(Protocol):
 
     def run(self, subject: Subject, config: Config, context: StageContext) -> None:
         """Does the work; raises InputError or SubjectError."""
+
+
+class Prepares(Protocol):
+    """What a stage named in `PREPARES` has beside the others' functions."""
+
+    def prepare(self, subject: Subject, config: Config) -> AbstractContextManager[Any] | None:
+        """Starts what takes long to start; left when the run ends. None where the stage will not need it."""
 
 
 @dataclass(frozen=True)
@@ -153,24 +167,18 @@ def run_stages(subject: Subject, config: Config, names: Sequence[str], device: s
     """
     files.write_text(subject.config_path, dump_config(config))
     run = _Run(subject, config, device, HashCache(subject.hash_cache_path), force)
-    follower: _Follower | None = None
     seconds: dict[str, float] = {}
-    try:
+    with _Beside(run) as beside:
         for place, name in enumerate(names):
             start = time.perf_counter()
-            if follower is not None and name == follower.stage.NAME:
-                follower.finish()
-                follower = None
+            if beside.follows(name):
+                beside.finish()
             elif (decision := run.begin(load_stage(name))) is not None:
-                following = next((later for later in names[place + 1 :] if FOLLOWS.get(later) == name), None)
-                follower = None if following is None else _Follower(load_stage(following), run)
-                context = StageContext(name, subject, device, decision.resume)
+                beside.start(name, names[place + 1 :])
+                context = StageContext(name, subject, device, decision.resume, prepared=beside.prepared.get(name))
                 load_stage(name).run(subject, config, context)
                 run.finish(load_stage(name), decision.now, context)
             seconds[name] = time.perf_counter() - start
-    finally:
-        if follower is not None:
-            follower.abandon()
     return seconds
 
 
@@ -204,6 +212,48 @@ class _Run:
         self.hashes.save()
 
 
+class _Beside:
+    """What runs beside the stages: the libraries' warm-up, what later stages have prepared, one follower at a time."""
+
+    def __init__(self, run: _Run) -> None:
+        self.prepared: dict[str, Any] = {}
+        self._run = run
+        self._stack = ExitStack()
+        self._warming = False
+        self._follower: _Follower | None = None
+
+    def __enter__(self) -> "_Beside":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._follower is not None:
+            self._follower.abandon()
+        self._stack.close()
+
+    def start(self, name: str, later: Sequence[str]) -> None:
+        """Starts what belongs beside a stage that begins; `later` are the stages of this run that come after it."""
+        if name in _WARM_DURING and not self._warming and any(stage in _WARM_FOR for stage in later):
+            self._stack.enter_context(WarmUp())
+            self._warming = True
+        for stage in later:
+            if PREPARES.get(stage) == name:
+                found = cast(Prepares, load_stage(stage)).prepare(self._run.subject, self._run.config)
+                self.prepared[stage] = None if found is None else self._stack.enter_context(found)
+        following = next((stage for stage in later if FOLLOWS.get(stage) == name), None)
+        if following is not None:
+            self._follower = _Follower(load_stage(following), self._run, self.prepared.get(following))
+
+    def follows(self, name: str) -> bool:
+        """Whether a stage runs beside the one that has just ended."""
+        return self._follower is not None and name == self._follower.stage.NAME
+
+    def finish(self) -> None:
+        """Waits for the follower; raises what it raised."""
+        assert self._follower is not None
+        self._follower.finish()
+        self._follower = None
+
+
 class _Follower:
     """A stage on a thread of its own, beside the stage whose files it reads as they appear.
 
@@ -211,14 +261,16 @@ class _Follower:
     hashes of what was there when both began, so that after a kill it is resumed only if nothing has been added.
     """
 
-    def __init__(self, stage: Stage, run: _Run) -> None:
+    def __init__(self, stage: Stage, run: _Run, prepared: Any) -> None:
         self.stage = stage
         self._run = run
         logger.info(f"{stage.NAME}: beside {FOLLOWS[stage.NAME]}")
         decision = decide(stage, run.subject, run.config, run.hashes, False)
         _prepare(stage, run.subject, run.config, decision)
         self._leader = Leader()
-        self._context = StageContext(stage.NAME, run.subject, run.device, decision.resume, leader=self._leader)
+        self._context = StageContext(
+            stage.NAME, run.subject, run.device, decision.resume, leader=self._leader, prepared=prepared
+        )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=stage.NAME)
         self._work = self._thread.submit(stage.run, run.subject, run.config, self._context)
 

@@ -105,6 +105,11 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     logger.info(f"review: {subject.video_mp4_path}, {quality}")
 
 
+def prepare(subject: Subject, config: Config) -> DrawingProcess | None:
+    """The drawing process, which spends its first seconds on imports; None where frames are drawn on threads."""
+    return DrawingProcess(subject.config_path) if len(subject.frame_indices()) >= _OWN_PROCESS_FROM else None
+
+
 @dataclass(frozen=True, eq=False)
 class _Drawer:
     """Writes the review frame of a number, gives it back with the overlay's PSNR; how many may do so at once."""
@@ -116,7 +121,8 @@ class _Drawer:
 def _drawer(subject: Subject, config: Config, context: StageContext, stack: ExitStack) -> "_Drawer":
     """How frames are drawn: in a process of their own beside the solver, else on threads of this one."""
     if context.leader is not None and len(subject.frame_indices()) >= _OWN_PROCESS_FROM:
-        return _Drawer(stack.enter_context(DrawingProcess(subject.config_path)).draw, 1)
+        process = context.prepared or stack.enter_context(DrawingProcess(subject.config_path))
+        return _Drawer(process.draw, 1)
     painter = make_painter(subject, config)
     return _Drawer(lambda index: painter.draw(index, load_frame(subject.checkpoint_path(index))), _THREADS)
 

@@ -1,12 +1,15 @@
 """The pictures of source/ one after another: decoded from their video again where that gives the same pixels.
 
-Decoding a part of a 1080p video frame takes 2 ms, reading its PNG 18 ms.
+Decoding a part of a 1080p video frame takes 2 ms, reading its PNG 18 ms. With `source_format: none` there is only the
+video.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from loguru import logger
 
 from stages import files, manifest, video
 from stages.ahead import in_order
@@ -18,46 +21,136 @@ Box = tuple[int, int, int, int]
 _JPEG_LEVELS = 4.0
 _THREADS = 2
 _UNDER_WAY = 4
+# The container's duration and the decoded frames may differ by one at either end.
+_ROUNDING_FRAMES = 2
 
 
-def source_parts(subject: Subject, box_px: Box) -> Iterator[np.ndarray]:
-    """The part of each source picture within a box, in order.
+@dataclass(frozen=True, eq=False)
+class SourcePictures:
+    """The clip before it is cropped.
 
-    Args:
-        subject: one with source/.
-        box_px: (xmin, xmax, ymin, ymax) within the first picture, upper ends excluded.
+    Attributes:
+        subject: one after the stage frames.
+        paths: pictures of source/; empty where they stay in the video.
+        clip: the video and the frame rate, where the pictures were extracted from it or stay in it; else None.
+        size: (height, width) pixels of the first picture.
+        expected: number of pictures; with empty `paths` as the container's duration says, None where it does not.
+    """
 
-    Yields:
-        (ymax - ymin, xmax - xmin, 3) uint8 RGB. Parts of the video that source/ was extracted from; where source/ is
-        the user's, the video is gone or its first frame is not the first picture, parts of the files.
+    subject: Subject
+    paths: list[Path]
+    clip: tuple[Path, float] | None
+    size: tuple[int, int]
+    expected: int | None
+
+    @classmethod
+    def of(cls, subject: Subject) -> "SourcePictures":
+        """The pictures of a subject.
+
+        Raises:
+            InputError: neither source/ nor the video that it stands for is there.
+        """
+        paths = subject.source_paths()
+        clip = extracted_from(subject)
+        if paths:
+            height, width = files.read_image(paths[0]).shape[:2]
+            return cls(subject, paths, clip, (height, width), len(paths))
+        made = manifest.read(subject.manifest_path("frames"))
+        if clip is None or made is None or "size" not in made.notes:
+            raise InputError(f"{subject.source_dir}: no pictures; run the stage frames first")
+        height, width = made.notes["size"]
+        return cls(subject, paths, clip, (height, width), video.probe(clip[0]).frames_at(clip[1]))
+
+    def sample(self, numbers: Sequence[int]) -> Generator[np.ndarray, None, None]:
+        """The pictures of some 0-based numbers, ascending; those beyond the end of a damaged video are missing."""
+        if self.paths:
+            yield from in_order(files.read_image, [self.paths[number] for number in numbers], 1, 2)
+        elif self.clip is not None:
+            yield from video.decode_frames(*self.clip, chosen=numbers)
+
+    def parts(self, box_px: Box) -> Iterator[np.ndarray]:
+        """The part of each picture within a box, in order.
+
+        Args:
+            box_px: (xmin, xmax, ymin, ymax) within the first picture, upper ends excluded.
+
+        Yields:
+            (ymax - ymin, xmax - xmin, 3) uint8 RGB. Parts of the video that source/ was extracted from; where source/
+            is the user's, the video is gone or its first frame is not the first picture, parts of the files.
+
+        Raises:
+            InputError: a damaged picture, or one of another size.
+        """
+        if not self.paths and self.clip is not None:
+            yield from video.decode_frames(*self.clip, box_px)
+            return
+        first = files.read_image(self.paths[0])
+        done = 0
+        if self.clip is not None:
+            for part in video.decode_frames(*self.clip, box_px):
+                if done == len(self.paths) or (done == 0 and not _same(part, _part(first, box_px), self.paths[0])):
+                    break
+                done += 1
+                yield part
+
+        def read(path: Path) -> np.ndarray:
+            image = files.read_image(path)
+            if image.shape != first.shape:
+                raise InputError(
+                    f"{path}: {image.shape[:2]} pixels, the first frame has {first.shape[:2]}; sizes must be equal"
+                )
+            return _part(image, box_px)
+
+        yield from in_order(read, self.paths[done:], _THREADS, _UNDER_WAY)
+
+
+def source_input(subject: Subject) -> Path:
+    """What stands for the source pictures in a manifest: source/, or the video where they stay in it."""
+    if not subject.source_paths():
+        made = manifest.read(subject.manifest_path("frames"))
+        if made is not None and made.complete and made.config["source_format"] == "none":
+            return subject.given_file or subject.input_dir / str(made.notes["source"])
+    return subject.source_dir
+
+
+def find_clip(subject: Subject) -> Path:
+    """The subject's video or picture.
 
     Raises:
-        InputError: a damaged picture, or one of another size.
+        InputError: none, or more than one.
     """
-    paths = subject.source_paths()
-    first = files.read_image(paths[0])
-    done = 0
-    clip = extracted_from(subject)
-    if clip is not None:
-        for part in video.decode_frames(*clip, box_px):
-            if done == len(paths) or (done == 0 and not _same(part, _part(first, box_px), paths[0])):
-                break
-            done += 1
-            yield part
+    if subject.given_file is not None:
+        return subject.given_file
+    folder = subject.input_dir
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; make it and put the video there as {folder / 'video.mp4'}")
+    present = sorted(path for path in folder.iterdir() if path.is_file())
+    videos = [path for path in present if path.suffix.lower() in VIDEO_SUFFIXES]
+    named = [path for path in videos if path.stem == "video"]
+    pictures = [path for path in present if path.suffix.lower() in files.IMAGE_SUFFIXES]
+    found = named or videos or pictures
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found[:4])
+        raise InputError(f"{folder}: several clips ({names}); keep one, or name it video.mp4")
+    raise InputError(
+        f"{folder}: no video; looked for source/ with pictures, video.mp4 ({' '.join(VIDEO_SUFFIXES[1:5])} …) and one "
+        f"picture (.png .jpg)"
+    )
 
-    def read(path: Path) -> np.ndarray:
-        image = files.read_image(path)
-        if image.shape != first.shape:
-            raise InputError(
-                f"{path}: {image.shape[:2]} pixels, the first frame has {first.shape[:2]}; sizes must be equal"
-            )
-        return _part(image, box_px)
 
-    yield from in_order(read, paths[done:], _THREADS, _UNDER_WAY)
+def lost_frames(clip: Path, expected: int | None, found: int) -> int:
+    """How many frames a truncated video lacks; warns of them."""
+    lost = max((expected or 0) - found, 0)
+    if lost <= _ROUNDING_FRAMES:
+        return 0
+    logger.warning(f"{clip}: damaged or truncated: {found} of {expected} frames could be decoded, {lost} are lost")
+    return lost
 
 
 def extracted_from(subject: Subject) -> tuple[Path, float] | None:
-    """The video that source/ was extracted from, as it was then, and the frame rate; None where there is none."""
+    """The video that source/ was extracted from or stays in, as it was then, and the frame rate; None without one."""
     made = manifest.read(subject.manifest_path("frames"))
     if made is None or not made.complete or subject.source_is_given():
         return None

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from stages import files, manifest
 from stages.records import Crop, Providers
 from tracker.config import Config
 from tracker.errors import InputError
-from tracker.safe_pickle import DAMAGE, numpy_allowed
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv")
 IDENTITY_SIZE = 300
@@ -335,6 +333,10 @@ class Subject:
         Raises:
             InputError: damaged, or not four numbers of a box with an extent.
         """
+        import torch
+
+        from tracker.safe_pickle import DAMAGE, numpy_allowed
+
         remedy = "delete it to have it made again"
         try:
             with numpy_allowed():

@@ -4,7 +4,7 @@ import fcntl
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
@@ -80,7 +80,12 @@ def _is_mp4(path: Path) -> bool:
         return file.read(8)[4:] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
 
 
-def decode_frames(path: Path, fps: float, box_px: tuple[int, int, int, int] | None = None) -> Iterator[np.ndarray]:
+def decode_frames(
+    path: Path,
+    fps: float,
+    box_px: tuple[int, int, int, int] | None = None,
+    chosen: Sequence[int] | None = None,
+) -> Iterator[np.ndarray]:
     """Decodes a video, resampled in time to `fps`; ffmpeg works ahead by a frame or two on threads of its own.
 
     Presentation times (also of a variable frame rate) and rotation metadata are honoured: both are ffmpeg's defaults.
@@ -90,6 +95,7 @@ def decode_frames(path: Path, fps: float, box_px: tuple[int, int, int, int] | No
         path: the video.
         fps: frames a second, Hz.
         box_px: (xmin, xmax, ymin, ymax) within the picture, upper ends excluded: only this part is converted to RGB.
+        chosen: 0-based numbers of the frames wanted, ascending; the others are decoded but not converted.
 
     Yields:
         (H, W, 3) uint8 RGB each.
@@ -98,6 +104,9 @@ def decode_frames(path: Path, fps: float, box_px: tuple[int, int, int, int] | No
         InputError: ffmpeg could decode no frame at all.
     """
     stream = ffmpeg.input(str(path)).video.filter("fps", fps)
+    if chosen is not None:
+        # Times anew: a gap would be filled with copies.
+        stream = stream.filter("select", "+".join(f"eq(n,{number})" for number in chosen)).filter("setpts", "N")
     inner = (slice(None), slice(None))
     if box_px is not None:
         # Whole blocks of subsampled colour (at most 4 x 4 pixels) and of ordered dither (8 x 8), so that the pixels

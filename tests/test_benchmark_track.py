@@ -28,6 +28,7 @@ def _run(scale: float) -> dict:
         "pictures": 10,
         "stages_s": {"frames": 1.0 * scale, "tracking": 4.0 * scale},
         "peak_mib": 500.0,
+        "cpu_s": 12.0 * scale,
         "solver_ms": [100.0 * scale, 200.0 * scale, None],
         "steps": [10, 12],
         "reprojection_px": 1.0,
@@ -52,6 +53,41 @@ def test_ratio_is_second_to_first() -> None:
     assert line.split()[-1] == "2.000"
     assert "A: base" in text
     assert "B: slow" in text
+
+
+def test_a_line_is_fitted() -> None:
+    slope, intercept, r_squared = track.fit_line([(10, 5.0), (20, 7.0), (40, 11.0)])
+    assert (slope, intercept, r_squared) == pytest.approx((0.2, 3.0, 1.0))
+    assert track.fit_line([(1, 1.0), (2, 4.0), (3, 9.0), (4, 16.0)])[2] < 0.98
+    text = track.sweep_table("frames", [(10, 5.0), (20, 7.0), (40, 11.0)])
+    assert text.splitlines()[-1] == "3.00 s + 200.000 ms x frames, R^2 1.0000"
+
+
+@pytest.mark.parametrize("key", ["frames", "tracking.samples"])
+def test_sweep_runs_every_value_in_turn(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    seen = []
+
+    def once(cfg: Path, sets: list[str], frames: int) -> dict:
+        seen.append((tuple(sets), frames))
+        return {**_run(1), "pictures": frames, "cpu_s": 2.0 * len(seen)}
+
+    monkeypatch.setattr(track, "run_once", once)
+    given = track.parse(["--cfg", "x.yml", "--sweep", f"{key}=30,10,20", "--repeats", "2", "--frames", "7"])
+    points = track.sweep(*given.sweep, given)
+    assert [value for value, _ in points] == [10, 20, 30]
+    if key == "frames":
+        assert [frames for _, frames in seen[1:]] == [10, 20, 30, 30, 20, 10]
+    else:
+        assert seen[1] == (("tracking.samples=10",), 7)
+    # Runs 2 to 4 upwards, 5 to 7 downwards: the drift of this made-up cost cancels.
+    assert [seconds for _, seconds in points] == [9, 9, 9]
+
+
+@pytest.mark.parametrize("text", ["frames", "frames=1,2", "=1,2,3", "frames=0,1,2", "frames=a,b,c"])
+def test_sweep_of_too_little_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        track.parse(["--cfg", "x.yml", "--sweep", text])
+    assert "--sweep" in capsys.readouterr().err
 
 
 def test_variants_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +132,8 @@ def test_short_run_gives_every_figure_and_leaves_the_output_alone(demo_track, tm
     cfg = tmp_path / "anna.yml"
     files.write_text(cfg, f"actor: {subject.input_dir}\nsave_folder: {tmp_path / 'output'}\nhead: generic\n")
     run = track.run_once(cfg, list(QUICK), 0)
+    # Children are counted, too: more than what the solver alone took.
+    assert sum(run["solver_ms"]) / 1000 < run["cpu_s"] < 100 * run["total_s"]
     assert run["pictures"] == len(run["solver_ms"]) == len(subject.source_paths())
     assert set(run["stages_s"]) == {"frames", "crop", "landmarks", "identity", "calibration", "tracking", "review"}
     assert 0 < sum(run["stages_s"].values()) < run["total_s"]

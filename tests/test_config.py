@@ -157,8 +157,9 @@ def test_preview_sets_what_is_not_set(tmp_path: Path) -> None:
     path.write_text("actor: x\nprofile: preview\nsource_format: png\ntracking: {steps: 7}\n")
     config, _ = load_config(path, ("calibration.frames=11",))
     assert (config.tracking.levels, config.tracking.steps) == (1, 7)
-    assert (config.calibration.frames, config.calibration.rounds) == (11, 3)
+    assert (config.calibration.frames, config.calibration.rounds) == (11, 1)
     assert config.source_format == "png"
+    assert config.image_size == (256, 256)
     assert not config.write_depth
     assert config.review.panel_px == 256
     assert load_config(_saved(tmp_path, config))[0] == config

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages import files, pipeline, video
+from stages import files, manifest, pipeline, video
 from stages.crop import config_part
-from stages.source_pictures import extracted_from, source_parts
+from stages.source_pictures import SourcePictures, extracted_from
 from stages.subject import Subject
 from tracker.config import Config
 from tracker.cropping import geometry, head_box
@@ -267,15 +267,63 @@ def test_video_that_decodes_to_other_pixels_is_not_used(tmp_path: Path, monkeypa
     subject, _ = _extracted(tmp_path)
     decode = video.decode_frames
     monkeypatch.setattr(video, "decode_frames", lambda *given: (255 - frame for frame in decode(*given)))
-    parts = list(source_parts(subject, (0, 360, 0, 360)))
+    parts = list(SourcePictures.of(subject).parts((0, 360, 0, 360)))
     np.testing.assert_array_equal(parts, [files.read_image(path) for path in subject.source_paths()])
 
 
 def test_images_come_from_the_video_where_source_is_jpg(tmp_path: Path) -> None:
     made = []
-    for name in ("png", "jpg"):
+    for name, suffixes in (("png", {".png"}), ("jpg", {".jpg"}), ("none", set())):
         Subject(tmp_path / name / "in", tmp_path).save_bbox(np.array([20, 340, 10, 330]))
         subject, _ = _extracted(tmp_path / name, source_format=name)
-        assert {path.suffix for path in subject.source_paths()} == {f".{name}"}
+        assert {path.suffix for path in subject.source_paths()} == suffixes
         made.append([path.read_bytes() for path in files.list_images(subject.images_dir)])
+    assert len(made[0]) == 12
     assert made[0] == made[1]
+    assert made[0] == made[2]
+
+
+def test_box_is_the_same_where_frames_stay_in_the_video(tmp_path: Path) -> None:
+    boxes = []
+    for name in ("png", "none"):
+        subject, _ = _extracted(tmp_path / name, source_format=name)
+        assert subject.source_dir.exists() == (name == "png")
+        boxes.append(subject.load_bbox().tolist())
+    assert boxes[0] == boxes[1]
+
+
+def test_sampled_frames_are_those_of_the_numbers(tmp_path: Path) -> None:
+    subject = Subject(tmp_path / "in", tmp_path / "out")
+    clips.encode(clips.plain(20), subject.input_dir / "video.mp4")
+    made = Config(actor="x", source_format="none")
+    pipeline.run_stages(subject, made, ("frames",), "cpu", False)
+    pictures = SourcePictures.of(subject)
+    assert pictures.expected == 20
+    assert pictures.size == (120, 160)
+    assert [clips.level(picture) for picture in pictures.sample([0, 3, 4, 19])] == [0, 3, 4, 19]
+
+
+def test_stages_are_up_to_date_without_source(tmp_path: Path) -> None:
+    subject, made = _extracted(tmp_path, source_format="none")
+    again = [run for _, run, _ in pipeline.plan(subject, made, ("frames", "crop"), False)]
+    assert again == [False, False]
+    clips.encode(clips.swaying(8, 360), subject.input_dir / "video.mp4")
+    reasons = [reason for _, _, reason in pipeline.plan(subject, made, ("frames", "crop"), False)]
+    assert reasons == ["input changed: video.mp4"] * 2
+    (subject.source_dir).mkdir()
+    files.write_image(subject.source_dir / "1.png", clips.swaying(1, 360)[0])
+    assert subject.source_is_given()
+    pipeline.run_stages(subject, made, ("frames", "crop"), "cpu", False)
+    assert subject.image_numbers() == [1]
+    assert subject.source_paths()
+
+
+def test_a_truncated_video_tells_what_is_lost_without_source(tmp_path: Path) -> None:
+    subject = Subject(tmp_path / "in", tmp_path / "out")
+    path = clips.encode(clips.swaying(40, 360), subject.input_dir / "video.mkv")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    made = Config(actor="x", source_format="none", image_size=(128, 128))
+    pipeline.run_stages(subject, made, ("frames", "crop"), "cpu", False)
+    notes = manifest.read(subject.manifest_path("crop")).notes
+    assert 0 < notes["frames"] < 40
+    assert notes["lost"] == 40 - notes["frames"]

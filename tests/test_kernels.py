@@ -9,13 +9,16 @@ from heads import random_head, random_state
 from scipy.optimize import minimize
 
 from tracker.camera import Intrinsics
-from tracker.head.model import HeadModel
+from tracker.head.model import HeadModel, embed, embed_torch, skin_torch, vertex_normals, vertex_normals_torch
 from tracker.image import ImageLevel
-from tracker.kernels import contrast, rotations
-from tracker.local_contrast import WINDOW, local_contrast, local_contrast_torch, window_axes
-from tracker.normal_equations import bounded_step
+from tracker.kernels import contrast, mesh, rotations
+from tracker.local_contrast import WINDOW, local_contrast, local_contrast_torch, window_axes, window_axes_torch
+from tracker.normal_equations import NormalEquations, bounded_step, bounded_step_torch
 from tracker.points import PointTemplate, point_template
+from tracker.problem import Bounds, FrameProblem
+from tracker.residuals.landmark import LandmarkTerm
 from tracker.residuals.photometric import PhotometricTerm
+from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
 from tracker.residuals.projection import (
     ShapeMotion,
     linearise_projection,
@@ -25,7 +28,8 @@ from tracker.residuals.projection import (
 )
 from tracker.robust import geman_mcclure
 from tracker.rotations import exp_so3, log_so3
-from tracker.state import FrameState
+from tracker.state import FrameState, Layout
+from tracker.surface import surface_view
 
 CAMERA = Intrinsics(700.0, 260.0, 250.0)
 
@@ -194,3 +198,184 @@ def test_bounded_step_without_bounds_is_the_solution() -> None:
     assert step is not None
     assert torch.allclose(step, -torch.linalg.solve(H, g))
     assert bounded_step(-H, g, torch.ones(8, dtype=torch.bool), -wide, wide) is None
+
+
+# ---- landmarks, priors, bounds
+
+
+def _landmarks(spread_px: float) -> tuple[LandmarkTerm, FrameState]:
+    template, state = _case(False, torch.float64)
+    points = template.with_shape(torch.zeros(template.shape_basis.shape[2]))
+    generator = torch.Generator().manual_seed(5)
+
+    def rand(*size: int) -> torch.Tensor:
+        return torch.rand(*size, generator=generator, dtype=torch.float64)
+
+    targets = project_state(points, state, CAMERA) + spread_px * (rand(len(points), 2) - 0.5)
+    pairs = torch.tensor([[0, 1], [2, 5], [3, 1]])
+    confidence = rand(len(points))
+    confidence[1] = 0
+    return LandmarkTerm(points, targets, 2.0, confidence, pairs, 0.7, rand(3)), state
+
+
+@pytest.mark.parametrize("spread_px", [2.0, 60.0])
+def test_landmark_term_is_that_of_torch(spread_px: float) -> None:
+    # The wider spread puts most points beyond the knee of the robust kernel.
+    term, state = _landmarks(spread_px)
+    ours, theirs = (NormalEquations.zero(torch.ones(Layout(len(state.expression)).size).double()) for _ in range(2))
+    term.add_to(ours, state, CAMERA)
+    term.add_to_torch(theirs, state, CAMERA)
+    assert float(theirs.H.abs().max()) > 1
+    assert torch.allclose(ours.H, theirs.H, rtol=1e-10, atol=1e-8)
+    assert torch.allclose(ours.g, theirs.g, rtol=1e-10, atol=1e-8)
+    assert ours.cost == pytest.approx(theirs.cost, rel=1e-12)
+    assert term.cost(state, CAMERA) == pytest.approx(theirs.cost, rel=1e-12)
+    assert term.cost_torch(state, CAMERA) == pytest.approx(theirs.cost, rel=1e-12)
+
+
+def test_landmark_term_without_pairs() -> None:
+    term, state = _landmarks(5.0)
+    term = replace(term, pairs=term.pairs[:0], pair_confidence=term.pair_confidence[:0])
+    ours, theirs = (NormalEquations.zero(torch.ones(Layout(len(state.expression)).size).double()) for _ in range(2))
+    term.add_to(ours, state, CAMERA)
+    term.add_to_torch(theirs, state, CAMERA)
+    assert torch.allclose(ours.H, theirs.H, rtol=1e-10, atol=1e-8)
+    assert term.cost(state, CAMERA) == pytest.approx(theirs.cost, rel=1e-12)
+
+
+def test_gaussian_is_its_jacobian_squared() -> None:
+    model = _head(False)
+    state, target = random_state(model, 4), random_state(model, 5)
+    size = Layout(len(state.expression)).size
+    inverse = torch.rand(size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    inverse[3] = 0
+    term, equations = GaussianTerm(target, inverse), NormalEquations.zero(torch.ones(size).double())
+    equations.H += 1
+    term.add_to(equations, state)
+    J, r = term.jacobian(state), term.residual(state)
+    assert torch.allclose(equations.H - 1, J.T @ J, atol=1e-12)
+    assert torch.allclose(equations.g, J.T @ r, atol=1e-12)
+    assert equations.cost == pytest.approx(0.5 * float(r @ r))
+    assert term.cost(state) == pytest.approx(0.5 * float(r @ r))
+
+
+def test_gaze_symmetry_is_its_rows_squared() -> None:
+    state, term = random_state(_head(False), 4), GazeSymmetryTerm()
+    size = Layout(len(state.expression)).size
+    equations = NormalEquations.zero(torch.ones(size).double())
+    term.add_to(equations, state)
+    rows, r = torch.zeros(2, size, dtype=torch.float64), term.residual(state)
+    rows[:, Layout.eyes] = term._rows()
+    assert float(r.abs().min()) > 0
+    assert torch.allclose(equations.H, rows.T @ rows)
+    assert torch.allclose(equations.g, rows.T @ r)
+    assert equations.cost == pytest.approx(0.5 * float(r @ r))
+    assert term.cost(state) == pytest.approx(0.5 * float(r @ r))
+
+
+def _bounded() -> tuple[FrameProblem, FrameState]:
+    term, state = _landmarks(40.0)
+    count = len(state.expression)
+    double = torch.float64
+    limits = torch.stack([state.expression.clamp_max(-0.1), state.expression.clamp_min(0.1)], 1)
+    bounds = Bounds(limits, torch.tensor([-0.4, 1.15], dtype=double), torch.tensor([[-0.8, 0.8], [-0.6, 0.6]]).double())
+    state = bounds.clamp(replace(state, eyelids=torch.tensor([1.15, 0.3], dtype=double)))
+    size = Layout(count).size
+    held = torch.zeros(size, dtype=torch.bool)
+    held[Layout.jaw] = True
+    prior = GaussianTerm(state, torch.ones(size).double())
+    scale = torch.ones(size, dtype=double)
+    return FrameProblem(CAMERA, (term,), None, (prior,), GazeSymmetryTerm(), bounds, scale, held), state
+
+
+def test_bounds_of_the_kernel_are_those_of_torch() -> None:
+    problem, state = _bounded()
+    equations = problem.linearise(state)
+    active = problem.bounds.active(state, equations.g)
+    assert 0 < int(active.sum()) < len(active)
+    assert torch.equal(equations.frozen, problem.held | active)
+    lowest, highest = problem.bounds.room(state)
+    assert torch.equal(equations.lowest, lowest)
+    assert torch.equal(equations.highest, highest)
+
+
+def test_retraction_of_the_kernel_is_that_of_torch() -> None:
+    problem, state = _bounded()
+    size = len(problem.scale)
+    step = 0.5 * torch.randn(size, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    ours, theirs = problem.retract(state, step), problem.bounds.clamp(state.retract(step))
+    for name, value in vars(theirs).items():
+        assert torch.allclose(getattr(ours, name), value, rtol=0, atol=1e-14), name
+    assert not torch.allclose(ours.expression, state.retract(step).expression)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_bounded_step_is_that_of_torch(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    A = torch.randn(30, 20, generator=generator, dtype=torch.float64)
+    H, g = A.T @ A, 10 * torch.randn(20, generator=generator, dtype=torch.float64)
+    low, high = -torch.rand(20, generator=generator).double(), torch.rand(20, generator=generator).double()
+    low[:5], high[:5] = -torch.inf, torch.inf
+    free = torch.rand(20, generator=generator) > 0.2
+    ours, theirs = (solve(H, g, free, low, high) for solve in (bounded_step, bounded_step_torch))
+    assert ours is not None
+    assert theirs is not None
+    assert torch.allclose(ours, theirs, atol=1e-10)
+    assert bounded_step_torch(-H, g, free, low, high) is None
+
+
+def test_bounded_step_with_nothing_free() -> None:
+    H, g = torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    wide = torch.full((3,), torch.inf, dtype=torch.float64)
+    step = bounded_step(H, g, torch.zeros(3, dtype=torch.bool), -wide, wide)
+    assert step is not None
+    assert torch.equal(step, torch.zeros(3, dtype=torch.float64))
+
+
+# ---- the mesh
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_normals_and_points_are_those_of_torch(dtype: torch.dtype) -> None:
+    model = _head(False)
+    vertices = model.template.to(dtype)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    ours, theirs = vertex_normals(vertices, model.triangles), vertex_normals_torch(vertices, model.triangles)
+    assert ours.dtype == dtype
+    assert torch.allclose(ours, theirs, atol=tolerance)
+    at = model.landmarks478
+    points = embed(at.faces, at.bary, model.triangles, vertices)
+    assert points.dtype == dtype
+    assert torch.allclose(points, embed_torch(at.faces, at.bary, model.triangles, vertices), atol=tolerance)
+
+
+def test_discs_are_those_of_torch() -> None:
+    generator = torch.Generator().manual_seed(7)
+    normals = torch.nn.functional.normalize(torch.randn(60, 3, generator=generator, dtype=torch.float64), dim=1)
+    points = torch.randn(60, 3, generator=generator, dtype=torch.float64) * 0.1 + torch.tensor([0, 0, 0.6]).double()
+    assert torch.allclose(
+        window_axes(points, normals, CAMERA, 0.002), window_axes_torch(points, normals, CAMERA, 0.002), atol=1e-12
+    )
+
+
+def test_skinning_is_that_of_torch() -> None:
+    generator = torch.Generator().manual_seed(8)
+
+    def randn(*size: int) -> torch.Tensor:
+        return torch.randn(*size, generator=generator, dtype=torch.float64)
+
+    weights = torch.rand(40, 5, generator=generator).double()
+    weights[:20, 2:] = 0
+    parts = (randn(40, 3), weights, exp_so3(randn(5, 3)), randn(5, 3), randn(40, 3, 2), randn(2))
+    assert torch.allclose(torch.from_numpy(mesh.skin(*(p.numpy() for p in parts))), skin_torch(*parts), atol=1e-12)
+
+
+def test_surface_of_a_subject_is_the_models() -> None:
+    model = _head(True)
+    state, shape = random_state(model, 4), torch.full((model.shape_count,), 0.3, dtype=torch.float64)
+    params = state.head_params(shape)
+    exact = model.vertices(type(params)(**{k: v.double() for k, v in vars(params).items() if v is not None}))
+    assert torch.allclose(surface_view(model, shape, state).vertices_head_m.double(), exact, atol=1e-6)
+    # Another identity of the same model is not mistaken for it.
+    other = surface_view(model, -shape, state).vertices_head_m.double()
+    assert float((other - exact).abs().max()) > 1e-4

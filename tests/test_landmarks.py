@@ -246,7 +246,7 @@ def test_crops_follow_the_face_at_their_centre(subject: Subject) -> None:
 
 
 def test_fan_without_weights_names_the_file(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(InputError, match=r"landmarks68: fan: .*2DFAN4-11f355bf06\.pth\.tar is missing"):
         _run(subject, landmarks68="fan")
     _run(subject, landmarks68="auto")
@@ -270,7 +270,7 @@ def test_fan_is_used_where_its_weights_are(subject: Subject, tmp_path: Path, mon
     import face_alignment.api
     import face_alignment.utils
 
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(face_alignment.utils, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr(face_alignment.api, "FAN", _OnePeak)
     files.save_torch(fan.weights_path(), _OnePeak(4).state_dict())

@@ -1,5 +1,7 @@
 """The runner: order, skipping, resuming, setting aside; on stages made for the test."""
 
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,8 @@ import pytest
 from stages import files, manifest, pipeline
 from stages.context import StageContext
 from stages.subject import Subject
+from stages.warm_up import WarmUp
+from tracker import warm_up
 from tracker.config import Config
 from tracker.errors import InputError, SubjectError
 
@@ -270,3 +274,83 @@ def test_follower_that_fails_leaves_its_leader_complete(pair: tuple[Leader, Foll
         pipeline.run_stages(subject, Config(actor="x"), ("frames", "crop"), "cpu", False)
     made = [manifest.read(subject.manifest_path(name)) for name in ("frames", "crop")]
     assert [m is not None and m.complete for m in made] == [True, False]
+
+
+# ---- beside the stages
+
+
+class _Opened:
+    """What a stage prepares: tells whether it was left."""
+
+    def __init__(self) -> None:
+        self.left = False
+
+    def __enter__(self) -> "_Opened":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.left = True
+
+
+@pytest.mark.parametrize("fail_at", [None, 1])
+def test_what_a_stage_prepares_is_handed_to_it_and_left_at_the_end(
+    subject: Subject, stages: dict[str, FakeStage], monkeypatch: pytest.MonkeyPatch, fail_at: int | None
+) -> None:
+    opened, seen = _Opened(), []
+    monkeypatch.setattr(pipeline, "PREPARES", {"crop": "frames"})
+    stages["frames"].fail_at = fail_at
+    crop = stages["crop"]
+    crop.prepare = lambda subject, config: opened  # type: ignore[attr-defined]
+    run = crop.run
+    monkeypatch.setattr(crop, "run", lambda *given: seen.append((given[2].prepared, opened.left)) or run(*given))
+    if fail_at is None:
+        _run(subject)
+        assert seen == [(opened, False)]
+    else:
+        with pytest.raises(SubjectError):
+            _run(subject)
+    assert opened.left
+
+
+def test_nothing_is_prepared_for_a_stage_that_is_not_asked_for(
+    subject: Subject, stages: dict[str, FakeStage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "PREPARES", {"crop": "frames"})
+    pipeline.run_stages(subject, Config(actor="x"), ("frames",), "cpu", False)
+    assert stages["frames"].runs == [False]
+
+
+def test_libraries_are_loaded_once_and_only_where_something_runs(
+    subject: Subject, stages: dict[str, FakeStage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    class Fake(_Opened):
+        def __init__(self) -> None:
+            super().__init__()
+            started.append(self)
+
+    monkeypatch.setattr(pipeline, "WarmUp", Fake)
+    stages["calibration"] = FakeStage("calibration", "images", "calibrated")
+    names = ("frames", "crop", "calibration")
+    _run(subject)
+    assert not started
+    pipeline.run_stages(subject, Config(actor="x"), names, "cpu", True)
+    assert len(started) == 1
+    assert started[0].left
+    pipeline.run_stages(subject, Config(actor="x"), names, "cpu", False)
+    assert len(started) == 1
+
+
+def test_first_stages_do_without_torch() -> None:
+    code = "import sys, run_tracking, stages.frames, stages.crop, stages.landmarks; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=manifest.ROOT)
+    assert done.stdout.strip() == "False"
+
+
+def test_warm_up_runs_to_its_end_and_can_be_left() -> None:
+    for _ in warm_up.steps():
+        pass
+    with WarmUp() as warming:
+        pass
+    assert not warming._thread.is_alive()

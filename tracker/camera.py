@@ -6,10 +6,13 @@ Internal convention: OpenCV axes (x right, y down, z forward), `x_cam = R x_head
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    # Landmarks are found before torch is there, which takes a second to import.
+    from torch import Tensor
 
 # Axis flip between OpenCV (x right, y down) and PyTorch3D (x left, y up), both z forward.
 _FLIP_XY = np.diag([-1.0, -1.0, 1.0])
@@ -47,15 +50,17 @@ class Rigid:
         t: (3,) metres.
     """
 
-    R: Tensor
-    t: Tensor
+    R: "Tensor"
+    t: "Tensor"
 
-    def apply(self, points_head_m: Tensor) -> Tensor:
+    def apply(self, points_head_m: "Tensor") -> "Tensor":
         """Maps (N, 3) head-space points to camera space."""
         return points_head_m @ self.R.T + self.t
 
 
-def project(points_cam_m: Tensor, focal_px: Tensor | float, cx_px: Tensor | float, cy_px: Tensor | float) -> Tensor:
+def project(
+    points_cam_m: "Tensor", focal_px: "Tensor | float", cx_px: "Tensor | float", cy_px: "Tensor | float"
+) -> "Tensor":
     """Perspective projection.
 
     Args:
@@ -67,11 +72,13 @@ def project(points_cam_m: Tensor, focal_px: Tensor | float, cx_px: Tensor | floa
     Returns:
         (..., 2) continuous pixels.
     """
+    import torch
+
     x, y, z = points_cam_m.unbind(-1)
     return torch.stack([focal_px * x / z + cx_px, focal_px * y / z + cy_px], -1)
 
 
-def projection_jacobian(points_cam_m: Tensor, focal_px: Tensor | float) -> Tensor:
+def projection_jacobian(points_cam_m: "Tensor", focal_px: "Tensor | float") -> "Tensor":
     """Derivative of `project` with respect to the camera-space point.
 
     Args:
@@ -81,6 +88,8 @@ def projection_jacobian(points_cam_m: Tensor, focal_px: Tensor | float) -> Tenso
     Returns:
         (N, 2, 3) pixels per metre.
     """
+    import torch
+
     x, y, z = points_cam_m.unbind(-1)
     fz = focal_px / z
     zero = torch.zeros_like(fz)

@@ -13,6 +13,7 @@ from torch import Tensor
 from tracker.camera import Intrinsics, projection_jacobian
 from tracker.image import ImageLevel, sample
 from tracker.kernels import contrast as kernels
+from tracker.kernels import mesh as mesh_kernels
 
 
 def _gaussian_window() -> np.ndarray:
@@ -46,6 +47,15 @@ def window_axes(points_cam_m: Tensor, normals_cam: Tensor, intrinsics: Intrinsic
     Returns:
         (N, 2, 2) columns: pixels of one standard deviation along two directions of the surface.
     """
+    if points_cam_m.device.type == "cpu":
+        axes = np.empty((len(points_cam_m), 2, 2), points_cam_m.numpy().dtype)
+        mesh_kernels.window_axes(points_cam_m.numpy(), normals_cam.numpy(), intrinsics.focal_px, sigma_m, axes)
+        return torch.from_numpy(axes)
+    return window_axes_torch(points_cam_m, normals_cam, intrinsics, sigma_m)
+
+
+def window_axes_torch(points_cam_m: Tensor, normals_cam: Tensor, intrinsics: Intrinsics, sigma_m: float) -> Tensor:
+    """`window_axes` on any device."""
     by_cam = projection_jacobian(points_cam_m, intrinsics.focal_px)
     helper = torch.zeros_like(normals_cam)
     helper[torch.arange(len(normals_cam)), normals_cam.abs().argmin(1)] = 1

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-import trimesh
 
 from tracker.head.model import HeadModel
 from tracker.rasterizer import Fragments
@@ -25,6 +24,8 @@ def ply_bytes(vertices_head_m: np.ndarray, triangles: np.ndarray) -> bytes:
         vertices_head_m: (V, 3) metres.
         triangles: (F, 3).
     """
+    import trimesh
+
     mesh = trimesh.Trimesh(np.asarray(vertices_head_m, np.float32), np.asarray(triangles), process=False)
     return bytes(trimesh.exchange.ply.export_ply(mesh))
 

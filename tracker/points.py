@@ -6,7 +6,9 @@ only by the spread of the weights inside one triangle (tests/test_points.py meas
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +41,15 @@ class PointSet:
 
     def __len__(self) -> int:
         return len(self.rest)
+
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """rest, bases, weights, correctives, pivots and their motion as `tracker.kernels.points` takes them."""
+        rest = self.rest.numpy()
+        correctives = np.empty((0, 3, 27), rest.dtype) if self.correctives is None else self.correctives.numpy()
+        parts = (self.expression_basis, self.eyelid_basis, self.weights)
+        joints = (self.pivots.numpy(), self.pivot_expression.numpy())
+        return (rest, *(part.numpy() for part in parts), correctives, *joints)
 
     def subset(self, keep: Tensor) -> "PointSet":
         """The points with the given ids or mask."""

@@ -1,11 +1,14 @@
 """One frame's energy: landmarks, colours, priors and time, under bounds."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tracker.camera import Intrinsics
+from tracker.kernels import frame as kernels
 from tracker.normal_equations import NormalEquations
 from tracker.residuals.landmark import LandmarkTerm
 from tracker.residuals.photometric import PhotometricTerm
@@ -26,6 +29,15 @@ class Bounds:
     expression: Tensor
     eyelids: Tensor
     eyes: Tensor
+
+    @cached_property
+    def limits(self) -> np.ndarray:
+        """(P, 2) lowest and highest value of each unknown as the kernels take them; infinite for the pose's."""
+        limits = np.tile([-np.inf, np.inf], (15 + len(self.expression), 1))
+        limits[Layout.eyes] = self.eyes.repeat(2, 1).numpy()
+        limits[Layout.eyelids] = self.eyelids.expand(2, 2).numpy()
+        limits[Layout(len(self.expression)).expression] = self.expression.numpy()
+        return limits
 
     def clamp(self, state: FrameState) -> FrameState:
         """The nearest state inside the box."""
@@ -103,8 +115,8 @@ class FrameProblem:
         for gaussian in self.gaussians:
             gaussian.add_to(equations, state)
         self.gaze.add_to(equations, state)
-        equations.frozen = self.held | self.bounds.active(state, equations.g)
-        equations.lowest, equations.highest = self.bounds.room(state)
+        allowed = kernels.box(state.arrays, self.bounds.limits, self.held.numpy(), equations.g.numpy())
+        equations.frozen, equations.lowest, equations.highest = (torch.from_numpy(part) for part in allowed)
         return equations
 
     def cost(self, state: FrameState) -> float:
@@ -116,4 +128,4 @@ class FrameProblem:
 
     def retract(self, state: FrameState, step: Tensor) -> FrameState:
         """The state after a step, clamped to the bounds."""
-        return self.bounds.clamp(state.retract(step))
+        return state.with_arrays(kernels.retract(state.arrays, step.numpy(), self.bounds.limits))

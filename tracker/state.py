@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,6 +63,19 @@ class FrameState:
     eyelids: Tensor
     expression: Tensor
     light: Tensor
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """R, t, jaw, eyes, eyelids, expression as `tracker.kernels` take them; on the CPU they share memory."""
+        # Spelt out: it is asked for a hundred times a frame.
+        whole = np.ascontiguousarray
+        pose = whole(self.R.numpy()), whole(self.t.numpy()), whole(self.jaw.numpy())
+        return (*pose, whole(self.eyes.numpy()), whole(self.eyelids.numpy()), whole(self.expression.numpy()))
+
+    def with_arrays(self, arrays: tuple[np.ndarray, ...]) -> "FrameState":
+        """The state with other `arrays`, the light kept."""
+        R, t, jaw, eyes, eyelids, expression = (torch.from_numpy(part) for part in arrays)
+        return FrameState(R, t, jaw, eyes, eyelids, expression, self.light)
 
     def retract(self, step: Tensor) -> "FrameState":
         """The state after a step.

@@ -1,6 +1,7 @@
 """Visibility and normals of surface samples in a state: the one rasterisation a frame costs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -38,10 +39,21 @@ class SurfaceView:
 
 def surface_view(model: HeadModel, shape: Tensor, state: FrameState) -> SurfaceView:
     """Vertices and normals of the head in a state."""
-    params = state.head_params(shape)
+    subject, no_shape = _subject_head(model, shape)
+    params = state.head_params(no_shape)
     as_float = type(params)(**{name: value.float() for name, value in vars(params).items() if value is not None})
-    vertices = model.vertices(as_float)
+    vertices = subject.vertices(as_float)
     return SurfaceView(vertices, vertex_normals(vertices, model.triangles))
+
+
+@lru_cache(maxsize=2)
+def _subject_head(model: HeadModel, shape: Tensor) -> tuple[HeadModel, Tensor]:
+    """The head with an identity put into its template, and the empty code that is left; kept for a clip's next frames.
+
+    Model and code are known by identity, and neither is ever changed in place.
+    """
+    shaped = replace(model, template=model.rest_vertices(shape.float()))
+    return shaped.with_modes(0, model.expression_count), shape[:0]
 
 
 def depth_buffer(

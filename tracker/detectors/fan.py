@@ -3,11 +3,11 @@
 Source: Bulat and Tzimiropoulos, How far are we from solving the 2D & 3D face alignment problem, ICCV 2017.
 """
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import torch
 
 from tracker.camera import from_cv2_pixels
 from tracker.detectors.facemesh import Face
@@ -20,7 +20,10 @@ _REFERENCE_SCALE = 195
 
 def weights_path() -> Path:
     """Where face-alignment looks for its weights."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_NAME
+    # As torch.hub.get_dir() says, without importing torch for it.
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = Path(os.environ.get("TORCH_HOME", Path(cache) / "torch")).expanduser()
+    return home / "hub" / "checkpoints" / WEIGHTS_NAME
 
 
 class Fan:

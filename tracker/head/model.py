@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tracker.kernels import mesh as kernels
+
 # Joint order of FLAME, kept by every model: root, neck, jaw, left eyeball (at +x), right eyeball.
 ROOT, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
 JOINT_COUNT = 5
@@ -213,10 +215,10 @@ class HeadModel:
             rest = rest + torch.einsum("vkp,...p->...vk", self.pose_correctives.to(rest.dtype), features)
         R, t = self._joint_transforms(rotations, joints)
         weights = self.skin_weights.to(rest.dtype)
-        blended_R = torch.einsum("vj,...jab->...vab", weights, R)
-        blended_t = torch.einsum("vj,...ja->...va", weights, t)
-        posed = torch.einsum("...vab,...vb->...va", blended_R, rest) + blended_t
-        return posed + torch.einsum("vkl,...l->...vk", self.eyelid_basis.to(rest.dtype), params.eyelids)
+        parts = (rest, weights, R, t, self.eyelid_basis.to(rest.dtype), params.eyelids)
+        if rest.dim() == 2 and rest.device.type == "cpu" and not any(part.requires_grad for part in parts):
+            return torch.from_numpy(kernels.skin(*(np.ascontiguousarray(part.numpy()) for part in parts)))
+        return skin_torch(*parts)
 
     def _joint_rotations(self, params: HeadParams, batch: torch.Size) -> Tensor:
         """Local rotations of the five joints, (..., 5, 3, 3)."""
@@ -239,6 +241,26 @@ class HeadModel:
         return torch.stack(world_R, -3), torch.stack(world_t, -2)
 
 
+def skin_torch(rest: Tensor, weights: Tensor, R: Tensor, t: Tensor, lid_basis: Tensor, lids: Tensor) -> Tensor:
+    """Linear blend skinning, then the lids, on any device and in batches.
+
+    Args:
+        rest: (..., V, 3) metres.
+        weights: (V, J).
+        R: (..., J, 3, 3) of each joint, applied to unposed points.
+        t: (..., J, 3) metres.
+        lid_basis: (V, 3, 2) metres.
+        lids: (..., 2).
+
+    Returns:
+        (..., V, 3) metres.
+    """
+    blended_R = torch.einsum("vj,...jab->...vab", weights, R)
+    blended_t = torch.einsum("vj,...ja->...va", weights, t)
+    posed = torch.einsum("...vab,...vb->...va", blended_R, rest) + blended_t
+    return posed + torch.einsum("vkl,...l->...vk", lid_basis, lids)
+
+
 def embed(embedding_faces: Tensor, embedding_bary: Tensor, triangles: Tensor, values: Tensor) -> Tensor:
     """Values at barycentric points.
 
@@ -251,6 +273,15 @@ def embed(embedding_faces: Tensor, embedding_bary: Tensor, triangles: Tensor, va
     Returns:
         (N, ...) interpolated values.
     """
+    if values.dim() == 2 and values.device.type == "cpu" and not values.requires_grad:
+        bary = embedding_bary.to(values.dtype)
+        arrays = (part.numpy() for part in (values, triangles, embedding_faces, bary))
+        return torch.from_numpy(kernels.at_points(*arrays))
+    return embed_torch(embedding_faces, embedding_bary, triangles, values)
+
+
+def embed_torch(embedding_faces: Tensor, embedding_bary: Tensor, triangles: Tensor, values: Tensor) -> Tensor:
+    """`embed` on any device, for values of any shape."""
     corners = values[triangles[embedding_faces]]
     weights = embedding_bary.to(values.dtype).reshape(*embedding_bary.shape, *([1] * (values.dim() - 1)))
     return (corners * weights).sum(1)
@@ -258,6 +289,13 @@ def embed(embedding_faces: Tensor, embedding_bary: Tensor, triangles: Tensor, va
 
 def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
     """Area-weighted vertex normals: (V, 3) and (F, 3) to (V, 3), unit length."""
+    if vertices.device.type == "cpu" and not vertices.requires_grad:
+        return torch.from_numpy(kernels.vertex_normals(vertices.numpy(), triangles.numpy()))
+    return vertex_normals_torch(vertices, triangles)
+
+
+def vertex_normals_torch(vertices: Tensor, triangles: Tensor) -> Tensor:
+    """`vertex_normals` on any device."""
     a, b, c = vertices[triangles].unbind(1)
     face_normals = torch.linalg.cross(b - a, c - a, dim=-1)
     normals = torch.zeros_like(vertices)

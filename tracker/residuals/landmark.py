@@ -6,13 +6,17 @@ eye-closure loss of Feng et al., DECA, SIGGRAPH 2021, section 4.2, equation 8).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from tracker.camera import Intrinsics
-from tracker.normal_equations import NormalEquations
+from tracker.kernels import landmarks as kernels
+from tracker.normal_equations import NormalEquations, squared
 from tracker.points import PointSet
-from tracker.residuals.projection import linearise_projection, project_state
+from tracker.residuals.projection import linearise_projection, linearised_arrays, project_state, projected_array
 from tracker.robust import Kernel, huber
 from tracker.state import FrameState
 
@@ -49,6 +53,14 @@ class LandmarkTerm:
 
     def cost(self, state: FrameState, intrinsics: Intrinsics) -> float:
         """Half the robust, confidence-weighted sum of squares."""
+        if not self._compiled:
+            return self.cost_torch(state, intrinsics)
+        targets, confidence, pairs, pair_confidence = self._arrays
+        pixels, sigmas = projected_array(self.points, state, intrinsics), (self.sigma_px, self.pair_sigma_px)
+        return kernels.cost(pixels, targets, confidence, pairs, pair_confidence, sigmas)
+
+    def cost_torch(self, state: FrameState, intrinsics: Intrinsics) -> float:
+        """`cost` on any device."""
         error, closure = self.residuals(project_state(self.points, state, intrinsics))
         rho = self.kernel(error.square().sum(1))[0] * self.confidence
         rho_pairs = self.kernel(closure.square().sum(1))[0] * self.pair_confidence
@@ -56,6 +68,18 @@ class LandmarkTerm:
 
     def add_to(self, equations: NormalEquations, state: FrameState, intrinsics: Intrinsics) -> None:
         """Linearises both residuals and adds them."""
+        if not self._compiled:
+            self.add_to_torch(equations, state, intrinsics)
+            return
+        room = (len(self.points) + len(self.pairs), len(equations.g))
+        pixels, rows, _ = linearised_arrays(self.points, state, intrinsics, None, room)
+        targets, confidence, pairs, pair_confidence = self._arrays
+        sigmas, gradient = (self.sigma_px, self.pair_sigma_px), equations.g.numpy()
+        equations.cost += kernels.rows(pixels, rows, targets, confidence, pairs, pair_confidence, sigmas, gradient)
+        equations.H += squared(torch.from_numpy(rows.reshape(-1, rows.shape[2])))
+
+    def add_to_torch(self, equations: NormalEquations, state: FrameState, intrinsics: Intrinsics) -> None:
+        """`add_to` on any device."""
         projected = linearise_projection(self.points, state, intrinsics)
         error, closure = self.residuals(projected.pixels)
         upper, lower = self.pairs[:, 0], self.pairs[:, 1]
@@ -67,3 +91,14 @@ class LandmarkTerm:
         ):
             rho, weight = self.kernel(residual.square().sum(1))
             equations.add(residual, rows, weight * confidence, rho * confidence)
+
+    @property
+    def _compiled(self) -> bool:
+        """Whether the kernel says the same: Huber's, on the CPU."""
+        return self.kernel is huber and self.points.rest.device.type == "cpu"
+
+    @cached_property
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        """Targets, confidence, pairs and their confidence as the kernels take them."""
+        parts = (self.targets_px, self.confidence, self.pairs, self.pair_confidence)
+        return tuple(np.ascontiguousarray(part.numpy()) for part in parts)

@@ -13,7 +13,7 @@ from torch import Tensor
 from tracker.camera import Intrinsics
 from tracker.image import ImageLevel, sample
 from tracker.kernels import contrast as kernels
-from tracker.local_contrast import PLAIN, WINDOW, local_contrast_torch
+from tracker.local_contrast import PLAIN, WINDOW, local_contrast, local_contrast_torch
 from tracker.normal_equations import NormalEquations, squared
 from tracker.points import PointSet
 from tracker.residuals.projection import linearise_projection, project_state
@@ -170,7 +170,11 @@ class PhotometricTerm:
         A small residual says nothing where both are flat (a grey wall explains smooth skin); correlation does.
         """
         pixels = project_state(self.points, state, intrinsics.scaled(self.level.scale))
-        seen, expected = self._sampled(pixels)[0], self.shaded(state)
+        if self.axes is None:
+            seen = sample(self.level.pixels, pixels)[0]
+        else:
+            seen = local_contrast(self.level, pixels, self.axes)
+        expected = self.shaded(state)
         seen, expected = seen - seen.mean(0), expected - expected.mean(0)
         scale = (seen.square().sum() * expected.square().sum()).sqrt()
         return float((seen * expected).sum() / scale.clamp_min(1e-12))

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tracker.kernels import rotations as kernels
+from tracker.kernels import frame as kernels
+from tracker.kernels.rotations import differences
 from tracker.normal_equations import NormalEquations
 from tracker.state import FrameState, Layout
 
@@ -33,8 +34,7 @@ class GaussianTerm:
 
     def cost(self, state: FrameState) -> float:
         """Half the sum of squares."""
-        residual = self._differences(state)[0]
-        return 0.5 * float(residual @ residual)
+        return kernels.gaussian_cost(state.arrays, self.target.arrays, self.inverse_std.numpy())
 
     def jacobian(self, state: FrameState) -> Tensor:
         """Derivative (P, P) of the residual; block diagonal, exact for rotations (left Jacobian's inverse)."""
@@ -46,24 +46,12 @@ class GaussianTerm:
 
     def add_to(self, equations: NormalEquations, state: FrameState) -> None:
         """Adds the term."""
-        residual, rotation, jaw = self._differences(state)
-        inverse_std = self.inverse_std.numpy()
-        H, g = np.diag(inverse_std**2), inverse_std * residual
-        for block, rows in ((Layout.rotation, rotation), (Layout.jaw, jaw)):
-            H[block, block] = rows.T @ rows
-            g[block] = rows.T @ residual[block]
-        equations.H += torch.from_numpy(H)
-        equations.g += torch.from_numpy(g)
-        equations.cost += 0.5 * float(residual @ residual)
+        H, g = equations.H.numpy(), equations.g.numpy()
+        equations.cost += kernels.add_gaussian(state.arrays, self.target.arrays, self.inverse_std.numpy(), H, g)
 
     def _differences(self, state: FrameState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        residual, rotation, jaw = kernels.differences(_arrays(state), _arrays(self.target), self.inverse_std.numpy())
+        residual, rotation, jaw = differences(state.arrays, self.target.arrays, self.inverse_std.numpy())
         return residual, rotation, jaw
-
-
-def _arrays(state: FrameState) -> tuple[np.ndarray, ...]:
-    parts = (state.R, state.t, state.jaw, state.eyes, state.eyelids, state.expression)
-    return tuple(np.ascontiguousarray(part.numpy()) for part in parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +78,9 @@ class GazeSymmetryTerm:
 
     def cost(self, state: FrameState) -> float:
         """Half the sum of squares."""
-        return 0.5 * float(self.residual(state).square().sum())
+        return kernels.gaze_cost(state.arrays[3], (self.yaw_std, self.pitch_std))
 
     def add_to(self, equations: NormalEquations, state: FrameState) -> None:
         """Adds the term."""
-        rows, residual = self._rows(), self.residual(state)
-        block = Layout.eyes
-        equations.H[block, block] += rows.T @ rows
-        equations.g[block] += rows.T @ residual
-        equations.cost += 0.5 * float(residual.square().sum())
+        stds = (self.yaw_std, self.pitch_std)
+        equations.cost += kernels.add_gaze(state.arrays[3], stds, equations.H.numpy(), equations.g.numpy())

@@ -5,6 +5,7 @@ torch, run on any device, and are what the kernels are tested against.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -50,9 +51,14 @@ def project_state(points: PointSet, state: FrameState, intrinsics: Intrinsics) -
     """Pixels (N, 2) of surface points in a state."""
     if points.rest.device.type != "cpu":
         return project_state_torch(points, state, intrinsics)
-    pixels = np.empty((len(points), 2), points.rest.numpy().dtype)
+    return torch.from_numpy(projected_array(points, state, intrinsics))
+
+
+def projected_array(points: PointSet, state: FrameState, intrinsics: Intrinsics) -> np.ndarray:
+    """`project_state` on the CPU."""
+    pixels = np.empty((len(points), 2), points.arrays[0].dtype)
     kernels.project(_surface(points, None), _pose(points, state, intrinsics, None), pixels)
-    return torch.from_numpy(pixels)
+    return pixels
 
 
 def linearise_projection(
@@ -61,13 +67,29 @@ def linearise_projection(
     """Pixels of surface points and their Jacobian in `Layout` order, then the shared unknowns where asked for."""
     if points.rest.device.type != "cpu":
         return linearise_projection_torch(points, state, intrinsics, shape)
-    dtype, count = points.rest.numpy().dtype, len(points)
     columns = 15 + points.expression_basis.shape[2] + (0 if shape is None else shape.basis.shape[2] + 3)
-    pixels = np.empty((count, 2), dtype)
-    jacobian, by_rest = np.empty((count, 2, columns), dtype), np.empty((count, 2, 3), dtype)
+    pixels, jacobian, by_rest = linearised_arrays(points, state, intrinsics, shape, (len(points), columns))
+    return ProjectedPoints(torch.from_numpy(pixels), torch.from_numpy(jacobian), torch.from_numpy(by_rest))
+
+
+def linearised_arrays(
+    points: PointSet, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None, room: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`linearise_projection` on the CPU: pixels, jacobian and by_rest as arrays.
+
+    Args:
+        points: N surface points.
+        state: where to linearise.
+        intrinsics: camera.
+        shape: motion with the identity, or None.
+        room: groups, at least N, and columns of the Jacobian; what is more than N is left uninitialised.
+    """
+    dtype, count = points.arrays[0].dtype, len(points)
+    pixels, by_rest = np.empty((count, 2), dtype), np.empty((count, 2, 3), dtype)
+    jacobian = np.empty((room[0], 2, room[1]), dtype)
     pose = _pose(points, state, intrinsics, shape)
     kernels.linearise(_surface(points, shape), pose, pixels, jacobian, by_rest)
-    return ProjectedPoints(torch.from_numpy(pixels), torch.from_numpy(jacobian), torch.from_numpy(by_rest))
+    return pixels, jacobian, by_rest
 
 
 def project_state_torch(points: PointSet, state: FrameState, intrinsics: Intrinsics) -> Tensor:
@@ -121,25 +143,22 @@ def pixels_by_camera(pixels: Tensor, intrinsics: Intrinsics) -> Tensor:
 
 
 def _surface(points: PointSet, shape: ShapeMotion | None) -> kernels.Surface:
-    rest = points.rest.numpy()
-    correctives = np.empty((0, 3, 27), rest.dtype) if points.correctives is None else points.correctives.numpy()
-    basis = np.empty((0, 3, 0), rest.dtype) if shape is None else shape.basis.numpy()
-    parts = (points.expression_basis, points.eyelid_basis, points.weights)
-    return (rest, *(part.numpy() for part in parts), correctives, basis)
+    arrays = points.arrays
+    basis = _no_shape(arrays[0].dtype)[0] if shape is None else shape.basis.numpy()
+    return (*arrays[:5], basis)
 
 
 def _pose(points: PointSet, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None) -> kernels.Pose:
-    pivots = points.pivots.numpy()
-    by_shape = np.empty((3, 3, 0), pivots.dtype) if shape is None else shape.pivots.numpy()
+    pivots, by_expression = points.arrays[5:]
+    by_shape = _no_shape(pivots.dtype)[1] if shape is None else shape.pivots.numpy()
     camera = np.array([intrinsics.focal_px, intrinsics.cx_px, intrinsics.cy_px])
-    pose: kernels.Pose = kernels.posed(
-        state.R.numpy(),
-        state.t.numpy(),
-        state.jaw.numpy(),
-        state.eyes.numpy(),
-        state.eyelids.numpy(),
-        state.expression.numpy(),
-        (pivots, points.pivot_expression.numpy(), by_shape),
-        camera,
-    )
+    R, t, jaw, eyes, lids, expression = state.arrays
+    joints = (pivots, by_expression, by_shape)
+    pose: kernels.Pose = kernels.posed(R, t, jaw, eyes, lids, expression, joints, camera)
     return pose
+
+
+@cache
+def _no_shape(dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Bases of points and joints without identity."""
+    return np.empty((0, 3, 0), dtype), np.empty((3, 3, 0), dtype)

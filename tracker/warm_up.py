@@ -1,0 +1,59 @@
+"""Libraries and compiled kernels made ready while something else runs."""
+
+from collections.abc import Iterator
+
+
+def steps() -> Iterator[None]:
+    """Imports the solver and runs each kernel once on a made-up clip, a part of it at every step.
+
+    Numba reads a kernel from its cache when it is first called: together a second, as much as torch takes to import.
+    The caller may stop between steps; nothing is kept but what the process has loaded.
+    """
+    import torch
+
+    yield
+    import tracker.calibrate
+    import tracker.texture
+    import tracker.track
+
+    yield
+    from tracker.calibrate import CalibrationTask, CameraPrior, solve_appearance, solve_geometry
+    from tracker.clip import FrameInput, held_unknowns
+    from tracker.frame_solver import FrameSolver
+    from tracker.head.generic import load_generic
+    from tracker.landmark_set import landmark_set
+    from tracker.residuals.projection import project_state
+    from tracker.settings import CalibrationSettings, EnergySettings, TrackingSettings
+    from tracker.state import neutral_state
+
+    model = load_generic().with_modes(2, 50)
+    landmarks = landmark_set(model, with_sparse=False)
+    camera = CameraPrior(200.0, 0.1, (64.0, 64.0), 0.0)
+    dense = torch.zeros(478, 2, dtype=torch.float64)
+    dense[landmarks.dense] = project_state(landmarks.template.points, neutral_state(model), camera.intrinsics)
+    ramp = torch.arange(128 * 128 * 3).reshape(128, 128, 3).to(torch.uint8)
+    frame = FrameInput(ramp.numpy(), dense.numpy(), None)
+    task = CalibrationTask(
+        model=model,
+        landmarks=landmarks,
+        frames=(frame, frame),
+        camera=camera,
+        shape=None,
+        optimize_shape=True,
+        held=held_unknowns(model, True),
+        energy=EnergySettings(),
+        settings=CalibrationSettings(frames=2, rounds=1, joint_steps=1),
+        tracking=TrackingSettings(samples=400, levels=1, steps=1),
+    )
+    yield
+    geometry = solve_geometry(task)
+    yield
+    calibration = solve_appearance(task, geometry)
+    yield
+    solver = FrameSolver(calibration.clip, task.energy, task.tracking, task.held)
+    past = tracker.track.Past(None, None, "")
+    for _ in range(2):
+        tracked = tracker.track.track_frame(solver, frame, past)
+        past = past.then(tracked.state, tracked.status)
+    yield
+    tracker.texture.bake_texture(calibration.clip, task.frames, calibration.states, 64)
