@@ -79,12 +79,13 @@ def test_a_failed_run_is_a_row_with_its_reason(tmp_path, capsys) -> None:
     assert "default:11" in shown
 
 
-def test_ablation_settings_are_valid_and_end_with_the_default(tmp_path) -> None:
+def test_ablation_settings_are_valid_and_name_the_default(tmp_path) -> None:
     config = tmp_path / "a.yml"
     config.write_text("actor: x\n")
     default, _ = load_config(config)
     settings = [load_config(config, overrides)[0] for overrides in accuracy.ABLATION.values()]
-    assert settings[-1] == default
+    named = {name: setting for name, setting in zip(accuracy.ABLATION, settings, strict=True)}
+    assert named["+ smoother (default)"] == default
     # Each row is another configuration, and each override changes something.
     assert len({setting.model_dump_json() for setting in settings}) == len(settings)
     for override in {override for overrides in accuracy.ABLATION.values() for override in overrides}:
