@@ -31,6 +31,7 @@ from tracker.calibrate import (
 from tracker.camera import Intrinsics
 from tracker.clip import FrameInput, held_unknowns
 from tracker.config import Config
+from tracker.detectors.segmentation import PersonMatte
 from tracker.errors import InputError, SubjectError
 from tracker.head.model import HeadModel
 from tracker.head_choice import head_name, load_head_model, model_files
@@ -101,7 +102,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     landmarks = calibrated_landmarks(subject, config, model)
     camera = camera_prior(subject, config)
     chosen = _choose_frames(subject, config, landmarks, camera, config.calibration.frames)
-    frames = tuple(frame_input(subject, index, has_sparse(subject)) for index in chosen)
+    frames = _frames(subject, config, chosen)
     task = _task(subject, config, (model, landmarks), frames, camera)
     pictures = _Pictures(subject, landmarks, frames, chosen)
     rest = landmarks.template.with_shape(_start_shape(task)).moved(landmarks.offset_mean_m)
@@ -114,7 +115,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     if config.calibration.refine_frames:
         wanted = len(chosen) + config.calibration.refine_frames
         further = [index for index in _choose_frames(subject, config, landmarks, camera, wanted) if index not in chosen]
-        more = tuple(frame_input(subject, index, has_sparse(subject)) for index in further)
+        more = _frames(subject, config, further)
         calibration = refine(task, calibration, more)
         chosen, frames = chosen + further, frames + more
     if len(calibration.kept) < len(chosen):
@@ -180,6 +181,15 @@ def _choose_frames(
         # Closed lids and an open mouth show skin that no other frame shows.
         first += [index for index in (int(eyes.argmin()), int(mouth.argmax())) if index not in first]
     return spread_frames(directions, usable, first, count)
+
+
+def _frames(subject: Subject, config: Config, indices: list[int]) -> tuple[FrameInput, ...]:
+    """Pictures and landmarks of some frames, with mattes where the outline counts."""
+    frames = tuple(frame_input(subject, index, has_sparse(subject)) for index in indices)
+    if config.calibration.contour_weight == 0:
+        return frames
+    with PersonMatte() as segmentation:
+        return tuple(replace(frame, matte=segmentation.matte(frame.image)) for frame in frames)
 
 
 def _task(

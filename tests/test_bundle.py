@@ -15,6 +15,7 @@ from tracker.image import ImageLevel
 from tracker.local_contrast import local_contrast_torch
 from tracker.points import point_template
 from tracker.problem import Bounds
+from tracker.residuals.contour import ContourTerm
 from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
 from tracker.residuals.projection import project_state
 from tracker.residuals.shared_colours import ColourView, SharedColours
@@ -165,6 +166,30 @@ def _coloured(truth: BundleState, frames: int) -> BundleProblem:
     problem = _problem(truth)
     loose = [replace(o, sigma_px=1e4, pair_sigma_px=1e4) for o in problem.observations]
     return replace(problem, observations=tuple(loose), colours=SharedColours(TEMPLATE, tuple(views)))
+
+
+def test_gradient_with_contours_is_that_of_the_cost() -> None:
+    truth = _truth(2)
+    state, problem = _perturbed(truth, 0.05), _problem(truth)
+    generator = torch.Generator().manual_seed(8)
+    contours = []
+    for frame in truth.frames:
+        pixels = project_state(TEMPLATE.with_shape(truth.shape), frame, truth.intrinsics)
+        angles = 6.28 * torch.rand(len(pixels), generator=generator, dtype=torch.float64)
+        normals = torch.stack([angles.cos(), angles.sin()], 1)
+        # Near and far: within the kernel's quadratic part and well beyond it.
+        shift = 4 * torch.randn(len(pixels), 1, generator=generator, dtype=torch.float64)
+        contours.append(ContourTerm(TEMPLATE, pixels + shift * normals, normals, 2.0, 0.3))
+    loose = [replace(o, sigma_px=1e4, pair_sigma_px=1e4) for o in problem.observations]
+    problem = replace(problem, observations=tuple(loose), contours=tuple(contours))
+    equations = problem.linearise(state)
+    analytic = torch.cat([equations.shared.g, *(own.g for own, _ in equations.frames)])
+    numeric = numeric_jacobian(
+        lambda d: torch.tensor(problem.cost(problem.retract(state, d)), dtype=torch.float64), len(analytic), 1e-7
+    )
+    assert worst_relative(analytic, numeric) < 1e-5
+    assert equations.cost == pytest.approx(problem.cost(state), rel=1e-12)
+    assert sum(float(c.cost(state.shape, f, state.intrinsics)) for c, f in zip(contours, state.frames, strict=True)) > 1
 
 
 def test_gradient_with_colours_is_that_of_the_cost() -> None:

@@ -17,6 +17,7 @@ from tracker.camera import Intrinsics
 from tracker.normal_equations import NormalEquations
 from tracker.points import PointSet, PointTemplate
 from tracker.problem import Bounds
+from tracker.residuals.contour import ContourTerm
 from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
 from tracker.residuals.projection import ShapeMotion, along_dolly, linearise_projection, project_state
 from tracker.residuals.shared_colours import SharedColours
@@ -152,6 +153,7 @@ class BundleProblem:
         held: (P,) frame unknowns that are not solved for.
         scale: (P,) standard deviations of a frame's unknowns.
         colours: the pictures at the photometric samples, or None.
+        contours: outline of each frame, or none at all.
         kernel: robust kernel of the reprojection.
     """
 
@@ -164,6 +166,7 @@ class BundleProblem:
     held: Tensor
     scale: Tensor
     colours: SharedColours | None = None
+    contours: tuple[ContourTerm, ...] = ()
     kernel: Kernel = huber
 
     def points(self, state: BundleState) -> PointSet:
@@ -184,6 +187,8 @@ class BundleProblem:
                 rho = self.kernel((residual / sigma).square().sum(1))[0]
                 cost += 0.5 * float((rho * confidence).sum())
             cost += self.gaussian.cost(frame) + self.gaze.cost(frame)
+        for contour, frame in zip(self.contours, state.frames, strict=bool(self.contours)):
+            cost += contour.cost(state.shape, frame, state.intrinsics)
         if self.colours is not None:
             cost += self.colours.cost(state.shape, state.frames, state.intrinsics)
         return cost
@@ -193,13 +198,15 @@ class BundleProblem:
         points = self.points(state)
         shared = self.shared.blocks(state)
         frames = []
-        for frame, seen in zip(state.frames, self.observations, strict=True):
+        for place, (frame, seen) in enumerate(zip(state.frames, self.observations, strict=True)):
             own = NormalEquations.zero(self.scale)
             self.gaussian.add_to(own, frame)
             self.gaze.add_to(own, frame)
             coupling = torch.zeros(len(own.g), len(shared.g), dtype=torch.float64)
             rows = FrameRows(own, coupling, shared)
             self._add_landmarks(rows, points, (frame, state.intrinsics), seen)
+            if self.contours:
+                self.contours[place].add_to(rows, state.shape, frame, state.intrinsics)
             own.lowest, own.highest = self.bounds.room(frame)
             frames.append((own, coupling))
         between = None

@@ -30,11 +30,13 @@ class FrameInput:
         image: (H, W, 3) uint8 RGB.
         dense_px: (478, 2) FaceMesh points, or None where no face was found.
         sparse_px: (68, 2) points of a detector of its own, or None.
+        matte: (H, W) float32, 1 where the picture shows the person, or None where nobody looked.
     """
 
     image: np.ndarray
     dense_px: np.ndarray | None
     sparse_px: np.ndarray | None
+    matte: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,6 +75,13 @@ class CalibrationSettings(BaseModel):
     joint_steps: int = Field(
         4, ge=0, le=100, description="Steps of each round's joint solve of identity, camera and poses with colours."
     )
+    contour_weight: float = Field(
+        0.3,
+        ge=0,
+        le=100,
+        description="Weight of a point of the outline of face and ears, which follows the person's matte in the joint "
+        "solve; 0 leaves the outline alone.",
+    )
     refine_frames: int = Field(
         0,
         ge=0,
