@@ -136,6 +136,10 @@ def _run_logged(subject: Subject, config: Config, names: Sequence[str], device: 
     logger.info(f"{subject.name}: {subject.input_dir} -> {subject.output_dir} on {device}, profile {config.profile}")
     try:
         pipeline.run_stages(subject, config, names, device, force)
+        if "tracking" in names:
+            from stages.report import warn_of_focal_length
+
+            warn_of_focal_length(subject)
     except _SUBJECT_FAILURES as error:
         logger.error(f"{subject.name}: {_one_line(error)}")
         logger.bind(file_only=True).opt(exception=error).debug("traceback")

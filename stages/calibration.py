@@ -9,6 +9,7 @@ import torch
 from loguru import logger
 
 from stages import files
+from stages.camera_file import known_camera
 from stages.clip_files import (
     OBSERVED_LOG_STD,
     CalibrationRecord,
@@ -63,6 +64,7 @@ def config_part(config: Config) -> dict[str, Any]:
         "optimize_shape": config.optimize_shape,
         "optimize_jaw": config.optimize_jaw,
         "focal_length": config.focal_length,
+        "camera_file": config.camera_file,
         "fix_principal_point": config.fix_principal_point,
         "energy": config.energy.model_dump(),
         "calibration": config.calibration.model_dump(),
@@ -71,10 +73,12 @@ def config_part(config: Config) -> dict[str, Any]:
 
 
 def inputs(subject: Subject, config: Config) -> list[Path]:
-    """Pictures, landmarks, crop, identity and the head model's files."""
+    """Pictures, landmarks, crop, identity, the camera's file if it is there, and the head model's files."""
+    camera = Path(config.camera_file)
     return [
         *picture_inputs(subject),
         subject.identity_record_path,
+        *([camera] if config.camera_file and camera.is_file() else []),
         *model_files(config),
     ]
 
@@ -95,7 +99,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     """Calibrates the clip.
 
     Raises:
-        InputError: a keyframe beyond the clip, or a damaged file.
+        InputError: a keyframe beyond the clip, or a damaged file, the camera's included.
         SubjectError: no frame with a face is left after begin_frames and end_frames.
     """
     model = load_head_model(config)
@@ -134,9 +138,16 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
 
 
 def camera_prior(subject: Subject, config: Config) -> CameraPrior:
-    """Prior of the crop's camera from the full picture's."""
+    """Prior of the crop's camera from the full picture's; a known one has no spread.
+
+    Raises:
+        InputError: `camera_file` is missing, damaged, or of another picture.
+    """
     crop = subject.load_crop()
     height, width = crop.source_size
+    if config.camera_file:
+        mean = crop.crop_intrinsics(known_camera(Path(config.camera_file), crop.source_size))
+        return CameraPrior(mean.focal_px, 0.0, (mean.cx_px, mean.cy_px), 0.0)
     longer = max(height, width)
     known = config.focal_length is not None
     focal = config.focal_length if config.focal_length is not None else config.calibration.focal_factor * longer

@@ -77,7 +77,7 @@ class CalibrationRecord:
     @property
     def focal_observed(self) -> bool:
         """Whether the clip (or the user) tells the focal length."""
-        return bool(self.log_focal_std < OBSERVED_LOG_STD)
+        return bool(self.camera_prior[1] == 0 or self.log_focal_std < OBSERVED_LOG_STD)
 
     @property
     def intrinsics(self) -> Intrinsics:

@@ -73,7 +73,8 @@ def score(clip: Path, output: Path, head: Path = GENERIC_HEAD) -> dict[str, floa
         head: the head model that both the clip and the track were made with.
 
     Returns:
-        The clip's figures: medians and 95th percentiles over the frames that show the face, and counts.
+        The clip's figures: medians and 95th percentiles over the frames that show the face, the same (`…_ok_median`)
+        over those of them that the track calls ok, and counts.
 
     Raises:
         InputError: another head model, or files that are missing.
@@ -97,6 +98,7 @@ def score(clip: Path, output: Path, head: Path = GENERIC_HEAD) -> dict[str, floa
     summary = {
         **_counts(truth, estimates, present),
         **_medians(frames),
+        **_medians_of_good(truth, shown, frames),
         **_focal(truth, shown, subject),
         **{key: value for key, value in asdict(score_time(model, truth, shown, good)).items() if math.isfinite(value)},
     }
@@ -125,6 +127,18 @@ def _counts(truth: Truth, estimates: Sequence[Estimate], present: np.ndarray) ->
         "frames_absent": int((~present).sum()),
         "absent_claimed": int(((status == "ok") & ~present).sum()),
     }
+
+
+def _medians_of_good(truth: Truth, shown: Sequence[Estimate], frames: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The medians of the frames called ok; what a lost frame says must not turn the others' relative rotation."""
+    good = [place for place, estimate in enumerate(shown) if estimate.status == "ok"]
+    if not good:
+        return {}
+    relative = relative_rotation_degrees(truth, [shown[place] for place in good])
+    records = [
+        frames[place] | {"relative_rotation_degrees": float(value)} for place, value in zip(good, relative, strict=True)
+    ]
+    return {key.replace("_median", "_ok_median").replace("_p95", "_ok_p95"): x for key, x in _medians(records).items()}
 
 
 def _medians(frames: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -184,11 +198,15 @@ _FOLLOWING = (
 
 
 def table(summary: dict[str, float]) -> str:
-    """The figures as a table for people."""
-    lines = [f"{'error against the truth':<28}{'median':>9}{'95 %':>9}"]
+    """The figures as a table for people; with columns of the frames called ok, where others are not."""
+    apart = 0 < summary["frames_ok"] < summary["frames_tracked"]
+    heads = ("median", "95 %", *(("ok", "ok, 95 %") if apart else ()))
+    lines = [f"{'error against the truth':<28}" + "".join(f"{head:>9}" for head in heads)]
     for label, key, unit in _ROWS:
         if f"{key}_median" in summary:
-            lines.append(f"{label:<28}{summary[f'{key}_median']:9.2f}{summary[f'{key}_p95']:9.2f} {unit}".rstrip())
+            names = ("median", "p95", *(("ok_median", "ok_p95") if apart else ()))
+            values = "".join(f"{summary.get(f'{key}_{name}', math.nan):9.2f}" for name in names)
+            lines.append(f"{label:<28}{values} {unit}".rstrip())
     figures: list[tuple[str, float, str]] = []
     if "jitter_mm" in summary:
         own = f"mm RMS second difference beyond the truth's own {summary['jitter_true_mm']:.2f}"

@@ -60,17 +60,30 @@ def summarise(report: dict[str, Any], context: StageContext) -> None:
         f"tracking: {counts}; median error {'none' if error is None else f'{error:.2f}'} px, "
         f"{summary['milliseconds_median']} ms a frame"
     )
-    if not summary["focal_observed"]:
-        interval = summary["focal_full_frame_px_95"]
-        between = "" if interval is None else f", 95 %: {interval[0]:.0f} to {interval[1]:.0f}"
-        logger.warning(
-            "tracking: the clip hardly tells the focal length "
-            f"({summary['focal_full_frame_px']:.0f} px{between}); give `focal_length` if you know it"
-        )
     bad = [frame["frame"] for frame in report["frames"] if frame["status"] == "lost"]
     if bad:
         logger.warning(f"tracking: lost {len(bad)} frames, from {bad[0]} to {bad[-1]}; they hold a guess")
     context.notes.update({status: summary[status] for status in STATUSES})
+
+
+def warn_of_focal_length(subject: Subject) -> None:
+    """One line, the last of a run, where the clip does not tell the focal length.
+
+    Args:
+        subject: a tracked subject.
+
+    Raises:
+        InputError: the report is missing or damaged.
+    """
+    summary = files.read_json(subject.report_path)["summary"]
+    if summary["focal_observed"]:
+        return
+    interval = summary["focal_full_frame_px_95"]
+    between = "" if interval is None else f", 95 %: {interval[0]:.0f} to {interval[1]:.0f}"
+    logger.warning(
+        f"{subject.name}: the clip hardly tells the focal length ({summary['focal_full_frame_px']:.0f} px{between}); "
+        f"give focal_length or camera_file if you know it"
+    )
 
 
 def _summary(

@@ -66,6 +66,8 @@ def test_keyframes_may_be_chosen(tmp_path: Path) -> None:
         ("crop: best", ["crop: expected 'median' or 'first'", "'best'"]),
         ("image_size: 63", ["image_size: expected even sides from 64 to 4096"]),
         ("image_size: [512, 288]", ["image_size must be square when crop_image is true"]),
+        ("camera_file: a.yml\nfocal_length: 900", ["expected camera_file or focal_length, not both", "remove one"]),
+        ("camera_file: a.yml\nfix_principal_point: true", ["expected camera_file or fix_principal_point, not both"]),
         ("keyframes: [0, 0]", ["keyframes: expected distinct"]),
         ("keyframes: [a]", ["keyframes.0: expected a valid integer"]),
         ("config_name: a/b", ["config_name: expected a plain folder name"]),

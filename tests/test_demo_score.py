@@ -15,6 +15,7 @@ from stages.subject import Subject
 from tracker.demo.score import Estimate, along_and_across, apertures_mm, best_rotation, score_frame, size_factor
 from tracker.demo.score_time import blink_depths, jitter, score_time, slope
 from tracker.demo.truth import load_truth
+from tracker.frame_file import load_frame
 from tracker.head.generic import load_generic
 from tracker.rotations import exp_so3
 
@@ -225,6 +226,32 @@ def test_focal_interval_is_read_and_judged(copied) -> None:
     given = _with_report(copied, focal_full_frame_px_95=[true, true], focal_given=True)
     assert "focal_interval_holds" not in given
     assert "focal_interval_holds" not in _with_report(copied, focal_full_frame_px_95=None, focal_given=False)
+
+
+def test_frames_called_ok_are_judged_apart(copied) -> None:
+    plain = score(copied.input_dir, copied.output_dir)
+    assert plain["relative_rotation_degrees_ok_median"] == plain["relative_rotation_degrees_median"]
+    assert "ok, 95 %" not in table(plain)
+    for index in (2, 3):
+        path = copied.checkpoint_path(index)
+        frame = load_frame(path)
+        turned = _turn(60.0) @ frame["opencv"]["R"][0]
+        frame["opencv"]["R"] = turned[None].astype(frame["opencv"]["R"].dtype)
+        frame["track"]["status"] = "lost"
+        files.save_torch(path, frame)
+    found = score(copied.input_dir, copied.output_dir)
+    # The two frames turn the rotation that is taken away from all of them, but not from those that are called ok.
+    assert found["relative_rotation_degrees_median"] > 5
+    assert found["relative_rotation_degrees_ok_p95"] < 0.05
+    assert found["rotation_degrees_p95"] > 50 > 0.05 > found["rotation_degrees_ok_p95"]
+    assert "ok, 95 %" in table(found)
+    for index in copied.frame_indices():
+        frame = load_frame(copied.checkpoint_path(index))
+        frame["track"]["status"] = "poor"
+        files.save_torch(copied.checkpoint_path(index), frame)
+    none = score(copied.input_dir, copied.output_dir)
+    assert not any("_ok_" in key for key in none)
+    assert "ok, 95 %" not in table(none)
 
 
 def test_frames_without_a_face_are_counted_apart(copied, capsys) -> None:

@@ -13,6 +13,7 @@ import torch
 import tracked_clip
 import trimesh
 
+import run_tracking
 from stages import files, manifest, tracking
 from stages.clip_files import CalibrationRecord, frame_input, load_clip
 from stages.pipeline import plan, run_stages
@@ -166,6 +167,7 @@ def test_running_again_changes_nothing(tracked) -> None:
         ("smoother.noise=2", {"tracking"}),
         ("calibration.rounds=2", {"calibration", "tracking"}),
         ("focal_length=450", {"calibration", "tracking"}),
+        ("camera_file=camera.json", {"calibration", "tracking"}),
         ("bbox_scale=2.6", {"crop", "landmarks", "identity", "calibration", "tracking"}),
     ],
 )
@@ -174,6 +176,51 @@ def test_a_changed_config_runs_what_depends_on_it(tracked, override: str, expect
     subject, config = tracked_clip.load_subject(home, override)
     runs = {name for name, runs, _ in plan(subject, config, STAGES, False) if runs}
     assert runs == expected
+
+
+def _last_line(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    monkeypatch.chdir(home)
+    assert run_tracking.main(["--cfg", "anna.yml", "--until", "tracking", *more]) == 0
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_known_camera_is_held_and_a_changed_file_calibrates_again(
+    tracked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, _, home = tracked
+    subject, _ = _copy(home, tmp_path / "home")
+    # Half the clip's size; the clip has 320 pixels a side.
+    text = '{"K": [[225, 0, 81.5], [0, 225, 77.5], [0, 0, 1]], "image_width": 160, "image_height": 160}'
+    (tmp_path / "home/camera.json").write_text(text)
+    last = _last_line(tmp_path / "home", monkeypatch, capsys, "--set", "camera_file=camera.json")
+    assert "focal length" not in last
+    summary = json.loads(subject.report_path.read_text())["summary"]
+    assert summary["focal_full_frame_px"] == 450
+    assert summary["principal_point_full_frame_px"] == [164, 156]
+    assert summary["focal_given"]
+    assert summary["focal_observed"]
+    subject, config = tracked_clip.load_subject(tmp_path / "home", "camera_file=camera.json")
+    assert not any(runs for _, runs, _ in plan(subject, config, STAGES, False))
+    (tmp_path / "home/camera.json").write_text(text.replace("225", "230"))
+    reasons = {name: reason for name, runs, reason in plan(subject, config, STAGES, False) if runs}
+    assert set(reasons) == {"calibration", "tracking"}
+    assert reasons["calibration"].startswith("input changed: ")
+    assert reasons["calibration"].endswith("camera.json")
+
+
+def test_the_last_line_says_that_the_focal_length_is_not_told(
+    tracked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subject, _, home = tracked
+    summary = json.loads(subject.report_path.read_text())["summary"]
+    assert not summary["focal_observed"]
+    _copy(home, tmp_path / "home")
+    low, high = summary["focal_full_frame_px_95"]
+    last = _last_line(tmp_path / "home", monkeypatch, capsys)
+    assert (
+        f"hardly tells the focal length ({summary['focal_full_frame_px']:.0f} px, 95 %: {low:.0f} to {high:.0f})"
+        in last
+    )
 
 
 @pytest.mark.parametrize("missing", [1, 3, COUNT])

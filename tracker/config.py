@@ -139,6 +139,11 @@ class Config(BaseModel):
     focal_length: float | None = Field(
         None, gt=0, description="Known focal length of the uncropped picture, pixels; empty: estimated."
     )
+    camera_file: str = Field(
+        "",
+        description="Calibration file of a known camera (OpenCV's .yml .xml .json, or .npz or .json with K); holds "
+        "focal length and principal point. Empty: none.",
+    )
     fix_principal_point: bool = Field(
         False, description="Hold the principal point at the centre of the tracked picture (some readers drop it)."
     )
@@ -187,6 +192,13 @@ class Config(BaseModel):
     def _square_crop(self) -> "Config":
         if self.crop_image and self.image_size[0] != self.image_size[1]:
             raise ValueError("image_size must be square when crop_image is true")
+        return self
+
+    @model_validator(mode="after")
+    def _one_camera(self) -> "Config":
+        both = [name for name in ("focal_length", "fix_principal_point") if self.camera_file and getattr(self, name)]
+        if both:
+            raise ValueError(f"expected camera_file or {both[0]}, not both: the file holds it; remove one")
         return self
 
 
