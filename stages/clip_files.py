@@ -8,11 +8,13 @@ import numpy as np
 import torch
 
 from stages import files
+from stages.drawing import load_appearance
 from stages.subject import Subject
 from tracker.camera import Intrinsics
 from tracker.clip import ClipModel, FrameInput, SampleSet
 from tracker.config import Config
 from tracker.errors import InputError
+from tracker.flow import FlowAppearance, flow_appearance
 from tracker.head.model import HeadModel
 from tracker.landmark_set import LandmarkSet, is_detected, landmark_set
 from tracker.samples import face_samples
@@ -154,3 +156,14 @@ def load_clip(subject: Subject, config: Config, model: HeadModel) -> tuple[ClipM
         depth_m=float(record.depth_m),
     )
     return clip, record
+
+
+def load_flow_appearance(subject: Subject, config: Config, model: HeadModel) -> FlowAppearance | None:
+    """What the flow term draws; None where it is switched off, without a look at any file.
+
+    Raises:
+        InputError: the appearance is missing or damaged.
+    """
+    if config.energy.flow_weight == 0:
+        return None
+    return flow_appearance(model, *load_appearance(subject.appearance_path))

@@ -23,7 +23,7 @@ from loguru import logger
 
 from stages import files
 from stages.ahead import in_order
-from stages.clip_files import frame_input, has_sparse, load_clip, picture_inputs
+from stages.clip_files import frame_input, has_sparse, load_clip, load_flow_appearance, picture_inputs
 from stages.context import StageContext
 from stages.raw_frames import RawRecord, left_by_a_killed_run
 from stages.report import summarise, write_report
@@ -63,10 +63,11 @@ def config_part(config: Config) -> dict[str, Any]:
 
 
 def inputs(subject: Subject, config: Config) -> list[Path]:
-    """Pictures, landmarks, crop, calibration and the head model's files."""
+    """Pictures, landmarks, crop, calibration, the head model's files, and the appearance where flow looks at it."""
     return [
         *picture_inputs(subject),
         subject.calibration_path,
+        *([subject.appearance_path] if config.energy.flow_weight else []),
         *model_files(config),
     ]
 
@@ -92,7 +93,8 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     """
     model = load_head_model(config)
     clip, record = load_clip(subject, config, model)
-    solver = FrameSolver(clip, config.energy, config.tracking, held_unknowns(model, config.optimize_jaw))
+    held, appearance = held_unknowns(model, config.optimize_jaw), load_flow_appearance(subject, config, model)
+    solver = FrameSolver(clip, config.energy, config.tracking, held, appearance)
     indices = subject.frame_indices()
     missing = _first_missing(subject, indices) if context.resume else 0
     if missing:

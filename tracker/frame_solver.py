@@ -20,6 +20,7 @@ from tracker.clip import (
     step_scale,
 )
 from tracker.evidence import Evidence, frame_evidence
+from tracker.flow import FlowAppearance, flow_term
 from tracker.image import ImageLevel, inside, pyramid, sample
 from tracker.local_contrast import local_contrast, window_axes
 from tracker.problem import FrameProblem
@@ -81,12 +82,14 @@ class FrameSolver:
         energy: noise and priors.
         tracking: levels, steps.
         held: (P,) unknowns that are not solved for.
+        appearance: what the flow term draws, or None without it.
     """
 
     clip: ClipModel
     energy: EnergySettings
     tracking: TrackingSettings
     held: Tensor
+    appearance: FlowAppearance | None = None
 
     def solve(
         self,
@@ -114,6 +117,12 @@ class FrameSolver:
             solution = minimise(problem, state, SolverSettings(max_steps=self.tracking.steps + 2))
             state = solution.state
             outcomes.append(solution.outcome)
+        flow = None if close else self.flow(frame, state)
+        if flow is not None:
+            pulled = replace(problem, landmarks=(*problem.landmarks, flow))
+            solution = minimise(pulled, state, SolverSettings(max_steps=self.tracking.steps))
+            state = solution.state
+            outcomes.append(solution.outcome)
         levels = pyramid(frame.image, self.tracking.levels)
         term, seen = None, None
         for index in reversed(range(1 if close else self.tracking.levels)):
@@ -134,6 +143,23 @@ class FrameSolver:
         correlation = term.correlation(state, self.clip.intrinsics)
         state, l1 = self._lit(levels[0], state, seen, light_prior)
         return FrameSolution(state, tuple(outcomes), correlation, l1, evidence)
+
+    def flow(self, frame: FrameInput, state: FrameState) -> LandmarkTerm | None:
+        """The flow term of a frame, drawn in a state; None where there is none.
+
+        Where a face was detected, its landmarks lead as far, and flow changes nothing that is worth its time
+        (docs/results.md).
+        """
+        energy = self.energy
+        if self.appearance is None or energy.flow_weight == 0 or not (frame.dense_px is None or energy.flow_always):
+            return None
+        seen = self.visible(state)
+        if seen is None:
+            return None
+        samples = (seen.ids, seen.cosine)
+        return flow_term(
+            self.appearance, self.clip, frame.image, state, seen.vertices_head_m, samples, energy.flow_weight
+        )
 
     def landmarks(self, frame: FrameInput, state: FrameState) -> tuple[LandmarkTerm, ...]:
         """The landmark term of a frame, or none where no face was found."""
@@ -169,7 +195,7 @@ class FrameSolver:
         if len(ids) < _MIN_SAMPLES:
             return None
         points_cam = clip.samples.surface.at(clip.model, view.vertices_cam_m(state))
-        return VisibleSamples(ids, normals[ids], points_cam[ids], cosine[ids])
+        return VisibleSamples(ids, normals[ids], points_cam[ids], cosine[ids], view.vertices_head_m)
 
     def contrast_term(
         self, level: ImageLevel, index: int, state: FrameState, seen: "VisibleSamples"
@@ -220,9 +246,11 @@ class VisibleSamples:
         normals: (M, 3) head space.
         points_cam_m: (M, 3) camera frame.
         cosine: (M,) of the angle to the line of sight.
+        vertices_head_m: (V, 3) of the whole head.
     """
 
     ids: Tensor
     normals: Tensor
     points_cam_m: Tensor
     cosine: Tensor
+    vertices_head_m: Tensor
