@@ -53,7 +53,7 @@ _WITH_EXTREMES = 6
 
 
 def config_part(config: Config) -> dict[str, Any]:
-    """Head model, keyframes, camera, energy, calibration, sampling."""
+    """Head model, keyframes, camera, energy without flow, calibration, sampling."""
     return {
         "head": head_name(config),
         "num_shape_params": config.num_shape_params,
@@ -66,7 +66,7 @@ def config_part(config: Config) -> dict[str, Any]:
         "focal_length": config.focal_length,
         "camera_file": config.camera_file,
         "fix_principal_point": config.fix_principal_point,
-        "energy": config.energy.model_dump(),
+        "energy": config.energy.model_dump(exclude={"flow_weight", "flow_always"}),
         "calibration": config.calibration.model_dump(),
         "tracking": config.tracking.model_dump(),
     }

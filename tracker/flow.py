@@ -27,8 +27,9 @@ from tracker.review_frame import review_head
 from tracker.shading import rotate_sh
 from tracker.state import FrameState
 
-# The longer side of what the flow sees is shrunk by a whole number to about this many pixels.
+# Patches every 3 pixels down to full resolution, then variational smoothing.
 _PRESET = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+# The longer side of what the flow sees is shrunk by a whole number to about this many pixels.
 SIDE_PX = 200
 # Room around the samples, as a share of their extent: where the head may really be.
 _MARGIN = 0.15
@@ -46,6 +47,8 @@ _SIGMA_PX = 0.5
 _STRIDE = 3
 # A target nearer than this to the drawing's edge mixes with what lies behind the head, pixels of the flow's pictures.
 _EDGE_PX = 3
+# A window that is narrower than two patches says nothing.
+_LEAST_PX = 16
 # Fewer targets than this say nothing.
 _MIN_TARGETS = 30
 
@@ -118,7 +121,7 @@ class FlowWindow:
 
 
 def window_around(pixels: np.ndarray, size: tuple[int, int]) -> FlowWindow | None:
-    """The window around samples (N, 2) in a (height, width) picture; None where nothing of it is in the picture."""
+    """The window around samples (N, 2) in a (height, width) picture; None where hardly any of it is in the picture."""
     low, high = pixels.min(0), pixels.max(0)
     room = _MARGIN * (high - low).max()
     shrink = max(1, round(float((high - low).max() + 2 * room) / SIDE_PX))
@@ -128,7 +131,7 @@ def window_around(pixels: np.ndarray, size: tuple[int, int]) -> FlowWindow | Non
         stop = min(max(math.ceil(high[axis] + room), start), length)
         parts.append(slice(start, start + (stop - start) // shrink * shrink))
     window = FlowWindow(parts[0], parts[1], shrink)
-    return window if min(window.size) >= 16 else None
+    return window if min(window.size) >= _LEAST_PX else None
 
 
 def local_grey(picture: np.ndarray) -> np.ndarray:
@@ -205,8 +208,8 @@ def flow_term(
     slope = weaker_slope(drawn)
     covered = cv2.erode(layer.alpha, np.ones((2 * _EDGE_PX + 1,) * 2, np.uint8))
     sure = covered * slope / (slope + _SLOPE) / (1 + (miss / _DISAGREEMENT_PX) ** 2) ** 2
-    moved, confidence = _at(np.dstack([there, sure.astype(np.float32)]), window.inwards(pixels.numpy()))
-    confidence = torch.from_numpy(confidence) * weight * cosine
+    moved, found = _at(np.dstack([there, sure.astype(np.float32)]), window.inwards(pixels.numpy()))
+    confidence = torch.from_numpy(found) * weight * cosine
     if int((confidence > 0.1 * weight).sum()) < _MIN_TARGETS:
         return None
     return LandmarkTerm(
