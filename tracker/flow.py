@@ -151,7 +151,7 @@ def flow_between(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.
     Returns:
         flow (h, w, 2) float32 from the first to the second, pixels; how far (h, w) the flow back misses the start.
     """
-    dense = cv2.DISOpticalFlow_create(_PRESET)
+    dense = cv2.DISOpticalFlow.create(_PRESET)
     there, back = dense.calc(first, second, None), dense.calc(second, first, None)
     rows, columns = np.indices(first.shape, np.float32)
     arrived = (columns + there[..., 0], rows + there[..., 1])
