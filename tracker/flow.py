@@ -152,7 +152,9 @@ def flow_between(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.
         flow (h, w, 2) float32 from the first to the second, pixels; how far (h, w) the flow back misses the start.
     """
     dense = cv2.DISOpticalFlow.create(_PRESET)
-    there, back = dense.calc(first, second, None), dense.calc(second, first, None)
+    there, back = (np.zeros((*first.shape, 2), np.float32) for _ in range(2))
+    dense.calc(first, second, there)
+    dense.calc(second, first, back)
     rows, columns = np.indices(first.shape, np.float32)
     arrived = (columns + there[..., 0], rows + there[..., 1])
     returned = cv2.remap(back, *arrived, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
