@@ -59,7 +59,9 @@ ABLATION: dict[str, tuple[str, ...]] = {
     "+ time": (*_NO_JOINT, *_NO_SMOOTHER),
     "+ joint solve": _NO_SMOOTHER,
     "+ smoother (default)": (),
+    "default without outline": ("calibration.contour_weight=0",),
     "default + 16 more frames in the joint solve": ("calibration.refine_frames=16",),
+    "default + flow in every frame": ("energy.flow_always=true",),
 }
 
 Row = dict[str, Any]
