@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import clips
+import cv2
 import pytest
 import tracked_clip
 
@@ -32,11 +33,15 @@ def _content(path: Path) -> bytes:
         for frame in report["frames"]:
             frame.pop("milliseconds")
         return json.dumps(report).encode()
-    if path.name == "tracking.json":
-        # The size of the accounts is part of the manifest's listing.
+    if path.suffix == ".png":
+        # Rarely (1 of 1200 pictures seen) ISA-L packs the same pixels a few bytes differently.
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert image is not None, path
+        return repr(image.shape).encode() + image.tobytes()
+    if path.parent.name == "manifests":
+        # The files themselves are compared; their digests follow the packing.
         made = json.loads(path.read_text())
-        for name in ("output/timings.csv", "output/report.json"):
-            made["outputs"].pop(name)
+        made["inputs"], made["outputs"] = sorted(made["inputs"]), sorted(made["outputs"])
         return json.dumps(made).encode()
     return path.read_bytes()
 
