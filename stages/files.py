@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from tracker.errors import InputError
-from tracker.png import decode_png, encode_png
+from tracker.png import encode_png
 
 TEMPORARY_SUFFIX = ".tmp"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -110,12 +110,10 @@ def read_image(path: Path) -> np.ndarray:
         InputError: missing, empty, or not a picture.
     """
     try:
-        data = path.read_bytes()
+        data = np.fromfile(path, np.uint8)
     except FileNotFoundError as error:
         raise InputError(f"{path}: missing picture; run the stage that makes it again") from error
-    if (own := decode_png(data)) is not None:
-        return own
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     if image is None:
         raise InputError(f"{path}: not a readable picture ({len(data)} bytes); replace or delete it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -1,4 +1,4 @@
-"""PNG files made for many large frames: one filter, and a deflate that is quick about it, both ways.
+"""PNG files made for many large frames: one filter, and a deflate that is quick about it.
 
 libpng tries five filters a row, and zlib's deflate takes most of what is left. Of video frames nearly all that can be
 gained lies in the row above, and ISA-L's deflate is several times as fast at about the same size. Any PNG reader reads
@@ -9,7 +9,6 @@ Source: PNG (Portable Network Graphics) Specification, RFC 2083, sections 3 and 
 
 import struct
 import zlib
-from typing import cast
 
 import numpy as np
 from isal import isal_zlib
@@ -18,10 +17,6 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FILTER_UP = 2
 _LEVEL = 1
 _COLOUR_TYPES = {1: 0, 3: 2}
-# Its stubs call it an exception rather than a class of them.
-_DAMAGED = cast(type[Exception], isal_zlib.error)
-# Signature, header, and the frames of the one data chunk and of the end.
-_FIXED_BYTES = 8 + 25 + 12 + 12
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -51,47 +46,6 @@ def encode_png(image: np.ndarray) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 16 if wide else 8, _COLOUR_TYPES[channels], 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", isal_zlib.compress(filtered, _LEVEL)), (b"IEND", b""))
     return _SIGNATURE + b"".join(part for name, data in chunks for part in _chunk(name, data))
-
-
-def decode_png(data: bytes) -> np.ndarray | None:
-    """The picture of a file that `encode_png` made of (H, W, 3) uint8 RGB, in less than half of libpng's time.
-
-    Args:
-        data: any file's bytes.
-
-    Returns:
-        (H, W, 3) uint8 RGB; None for other PNGs, other files and damaged ones, which a general reader must judge.
-    """
-    own = _own_parts(data)
-    if own is None:
-        return None
-    height, width, packed = own
-    try:
-        rows = np.frombuffer(isal_zlib.decompress(packed), np.uint8)
-    except _DAMAGED:
-        return None
-    if rows.size != height * (1 + 3 * width) or (rows[:: 1 + 3 * width] != _FILTER_UP).any():
-        return None
-    filtered = rows.reshape(height, -1)[:, 1:]
-    image = np.empty((height, 3 * width), np.uint8)
-    image[0] = filtered[0]
-    for row in range(1, height):
-        np.add(filtered[row], image[row - 1], out=image[row])
-    return image.reshape(height, width, 3)
-
-
-def _own_parts(data: bytes) -> tuple[int, int, memoryview] | None:
-    """Height, width and packed data of an RGB file of `encode_png` with its checksum in order; else None."""
-    if not data.startswith(_SIGNATURE) or len(data) < _FIXED_BYTES:
-        return None
-    *header, width, height, depth, colour, compression, filters, interlaced = struct.unpack(">I4sIIBBBBB", data[8:29])
-    length, name = struct.unpack(">I4s", data[33:41])
-    plain = (*header, depth, colour, compression, filters, interlaced) == (13, b"IHDR", 8, _COLOUR_TYPES[3], 0, 0, 0)
-    if not plain or name != b"IDAT" or len(data) != _FIXED_BYTES + length:
-        return None
-    packed = memoryview(data)[41 : 41 + length]
-    checksum = struct.pack(">I", zlib.crc32(packed, zlib.crc32(name)))
-    return (height, width, packed) if data[41 + length : 45 + length] == checksum else None
 
 
 def _chunk(name: bytes, data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
