@@ -322,10 +322,11 @@ def size_direction(model: HeadModel) -> Tensor:
 def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calibration:
     """Appearance, light, and all geometry again with the pictures.
 
-    Each round unwraps the appearance with the poses at hand, solves every frame from coarse to fine with it, and then
-    solves all frames jointly at the finest level with the appearance eliminated; there identity and camera move too.
-    Coarse levels do not move them: measured on clips with truth, blurred pictures pull identity away from it. Frames
-    that the common appearance does not explain (a hand before the face) are dropped in the first rounds.
+    Each round unwraps the appearance with the poses at hand, solves every frame with it, and then solves all frames
+    jointly with the appearance eliminated; there identity and camera move too. The first rounds' joint solves work on
+    coarse levels, from the coarsest on, the others on the finest: started there, the joint solve ends in a nearer and
+    worse minimum (docs/solver.md). Frames that the common appearance does not explain (a hand before the face) are
+    dropped in the first rounds.
     """
     kept = tuple(range(len(task.frames)))
     state, spread, l1 = geometry.state, geometry.log_focal_std, float("nan")
@@ -333,9 +334,10 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     pictures = [pyramid(frame.image, task.tracking.levels) for frame in task.frames]
     clip = _clip(task, state, geometry.offsets_m, samples)
     for turn in range(task.settings.rounds):
+        level = max(task.tracking.levels - 1 - turn, 0)
         clip = with_appearance(clip, view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px))
         solver = FrameSolver(clip, task.energy, task.tracking, task.held)
-        solutions = _solved_alone(solver, task.frames, state.frames, close=turn > 0)
+        solutions = _solved_alone(solver, task.frames, state.frames, close=turn > 0 and level == 0)
         state = replace(state, frames=tuple(solution.state for solution in solutions))
         explained = _explained(solutions, task.tracking.poor_correlation) if turn < _DROPPING_ROUNDS else None
         if explained is not None:
@@ -345,7 +347,7 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
             state = replace(state, frames=tuple(state.frames[place] for place in explained))
             solutions = [solutions[place] for place in explained]
         l1 = float(np.nanmean([solution.photometric_l1 for solution in solutions]))
-        clip, state, spread = _solved_jointly(task, geometry.landmarks, (solver, state), pictures)
+        clip, state, spread = _solved_jointly(task, geometry.landmarks, (solver, state), pictures, level)
     clip, lit = _with_light(task, clip, state, pictures)
     offsets_m = fitted_offsets(task, state)[0]
     return Calibration(clip, offsets_m, state.offsets, lit, geometry, l1, spread, kept)
@@ -395,11 +397,12 @@ def _solved_jointly(
     landmarks: LandmarkSet,
     start: tuple[FrameSolver, BundleState],
     pictures: Sequence[list[ImageLevel]],
+    level: int = 0,
 ) -> tuple[ClipModel, BundleState, float]:
-    """Clip, state and spread of the log focal length after a joint solve at the finest level."""
+    """Clip, state and spread of the log focal length after a joint solve at a pyramid level."""
     solver, state = start
     problem = _bundle_problem(task, state, landmarks, free_offsets=True, with_colours=True)
-    colours = _shared_colours(solver, state, [levels[0] for levels in pictures])
+    colours = _shared_colours(solver, state, [levels[level] for levels in pictures], level)
     if colours is not None:
         problem = replace(problem, colours=colours, contours=_contours(task, state))
         state = minimise(problem, state, SolverSettings(max_steps=task.settings.joint_steps)).state
@@ -440,18 +443,20 @@ def _explained(solutions: Sequence[FrameSolution], least: float) -> list[int] | 
     return places if 3 <= len(places) < len(solutions) else None
 
 
-def _shared_colours(solver: FrameSolver, state: BundleState, pictures: Sequence[ImageLevel]) -> SharedColours | None:
-    """What all frames see of the surface, weighted as each sees it now; None where a frame sees too little."""
+def _shared_colours(
+    solver: FrameSolver, state: BundleState, pictures: Sequence[ImageLevel], level: int
+) -> SharedColours | None:
+    """What all frames see of the surface at a level, weighted as each sees it now; None where one sees too little."""
 
     def view(pair: tuple[ImageLevel, FrameState]) -> ColourView | None:
-        level, one = pair
+        picture, one = pair
         seen = solver.visible(one)
         if seen is None:
             return None
-        term = solver.contrast_term(level, 0, one, seen)
+        term = solver.contrast_term(picture, level, one, seen)
         weight = term.robust_scale(term.residual(one, solver.clip.intrinsics))[1] * term.inverse_variance
         assert term.axes is not None
-        return ColourView(seen.ids, level, term.axes, weight)
+        return ColourView(seen.ids, picture, term.axes, weight)
 
     found = on_threads(view, zip(pictures, state.frames, strict=True))
     views = tuple(one for one in found if one is not None)
