@@ -22,8 +22,6 @@ from stages.context import StageContext
 from stages.subject import Subject
 from tracker.calibrate import (
     Calibration,
-    CalibrationTask,
-    CameraPrior,
     first_states,
     refine,
     solve_appearance,
@@ -37,6 +35,7 @@ from tracker.errors import InputError, SubjectError
 from tracker.head.model import HeadModel
 from tracker.head_choice import head_name, load_head_model, model_files
 from tracker.image import pyramid
+from tracker.joint_problem import CalibrationTask, CameraPrior
 from tracker.landmark_set import COUNT, LandmarkSet, apertures, is_detected
 from tracker.mesh_files import canonical_vertices, obj_text
 from tracker.overlay import draw_landmarks

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from demo_subject import true_state
 
-from tracker.calibrate import CalibrationTask, CameraPrior
 from tracker.camera import Intrinsics
 from tracker.clip import FrameInput, held_unknowns
 from tracker.demo.motion import make_motion
@@ -15,6 +14,7 @@ from tracker.demo.spec import DemoSpec
 from tracker.demo.truth import Truth, truth_of
 from tracker.head.generic import load_generic
 from tracker.head.model import HeadModel
+from tracker.joint_problem import CalibrationTask, CameraPrior
 from tracker.landmark_set import landmark_set
 from tracker.render import Surface, View, draw, render, rgba_texture
 from tracker.rotations import rotation_angle

@@ -8,8 +8,9 @@ import pytest
 import torch
 from rendered_clip import LANDMARK_NOISE_PX, calibration_task, rotation_degrees
 
-from tracker.calibrate import first_states, refine, size_direction, solve_appearance, solve_geometry
+from tracker.calibrate import first_states, refine, solve_appearance, solve_geometry
 from tracker.camera import Intrinsics
+from tracker.joint_problem import size_direction
 
 FRAMES = [0, 14, 28, 40, 52, 66, 80, 92]
 

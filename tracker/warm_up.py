@@ -17,10 +17,11 @@ def steps() -> Iterator[None]:
     import tracker.track
 
     yield
-    from tracker.calibrate import CalibrationTask, CameraPrior, solve_appearance, solve_geometry
+    from tracker.calibrate import solve_appearance, solve_geometry
     from tracker.clip import FrameInput, held_unknowns
     from tracker.frame_solver import FrameSolver
     from tracker.head.generic import load_generic
+    from tracker.joint_problem import CalibrationTask, CameraPrior
     from tracker.landmark_set import landmark_set
     from tracker.residuals.projection import project_state
     from tracker.settings import CalibrationSettings, EnergySettings, TrackingSettings
