@@ -114,7 +114,7 @@ class CalibrationRecord:
 def calibrated_landmarks(subject: Subject, config: Config, model: HeadModel) -> LandmarkSet:
     """The landmarks that the clip's detectors and the head model share."""
     if not config.calibration.measured_offsets:
-        model = replace(model, landmark_offsets=None, landmark_offset_std=None)
+        model = replace(model, landmark_offsets=None, landmark_offset_std=None, landmark_lid_response=None)
     return landmark_set(model, has_sparse(subject))
 
 

@@ -1,7 +1,8 @@
 """Measures FaceMesh's landmark bias on the generic head: `python -m stages.landmark_bias`.
 
 A tool beside the stages. Renders demo clips of several identities, runs FaceMesh on every picture, and writes the mean
-offset of each landmark and its spread beside the head model, where the calibration finds it.
+offset of each landmark, its spread, and its response to closing lids beside the head model, where the calibration finds
+them.
 """
 
 import argparse
@@ -20,14 +21,20 @@ from tracker.demo.scene import Scene
 from tracker.demo.spec import DemoSpec, LightSpec
 from tracker.detectors.facemesh import FaceMesh
 from tracker.errors import TrackerError
-from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_generic, template_digest
-from tracker.head.landmark_bias import solve_offsets, summarise_bias
+from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, template_digest
+from tracker.head.landmark_bias import mirrored_response, solve_offsets, solve_with_lids, summarise_bias
 from tracker.head.model import HeadModel, embed, vertex_normals
+from tracker.head.store import load_head
+from tracker.landmark_set import COUNT
 
 # Clips of this seed and above; the demo clip's own seed lies below, so that it stays unseen.
 _FIRST_SEED = 1000
 # Weight of a view by the cosine to the line of sight: none for points that turn away.
 _MIN_COSINE = 0.2
+# Blinks come often, so that a short clip shows many.
+_BLINK_SECONDS = 0.45
+# Points that closing lids move by less than this on the model are not theirs, metres.
+_MOVED_M = 1e-4
 
 
 def clip_spec(number: int) -> DemoSpec:
@@ -41,6 +48,7 @@ def clip_spec(number: int) -> DemoSpec:
         distance_m=0.6 * float(rng.uniform(0.9, 1.2)),
         yaw_degrees=float(rng.uniform(18, 34)),
         pitch_degrees=float(rng.uniform(6, 14)),
+        blink_seconds=_BLINK_SECONDS,
         light=LightSpec(
             ambient=float(rng.uniform(0.35, 0.75)),
             key=float(rng.uniform(0.2, 0.7)),
@@ -50,11 +58,11 @@ def clip_spec(number: int) -> DemoSpec:
     )
 
 
-def measure(scene: Scene, every: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Offset (478, 3) of one identity, residuals (F, 478, 2) in metres, and weights (F, 478)."""
+def measure(scene: Scene, every: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Offset and lid response (478, 3) of one identity, residuals (F, 478, 2) in metres, and weights (F, 478)."""
     model, motion = scene.model, scene.motion
-    jacobians, differences, weights, metres = [], [], [], []
-    with FaceMesh(max_faces=1, tracking=False) as detector:
+    jacobians, differences, weights, metres, closure = [], [], [], [], []
+    with FaceMesh(max_faces=1, tracking=True) as detector:
         for frame in range(0, scene.spec.frame_count, every):
             faces = detector.faces(scene.picture(frame))
             if not faces:
@@ -69,10 +77,21 @@ def measure(scene: Scene, every: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
             differences.append(faces[0].points_px - pixels.numpy())
             weights.append(((cosine - _MIN_COSINE) / (1 - _MIN_COSINE)).clamp_min(0).numpy() + 1e-3)
             metres.append((cam[:, 2] / K.focal_px).numpy())
+            closure.append(float(motion.eyelids[frame].mean()))
     J, d, w = np.array(jacobians, np.float64), np.array(differences), np.array(weights, np.float64)
-    offset = solve_offsets(J, d, w)
-    residual = d - np.einsum("fndi,ni->fnd", J, offset)
-    return offset, residual * np.array(metres)[..., None], w
+    own = moved_by_lids(model).any(1)
+    offset, response = solve_offsets(J, d, w), np.zeros((COUNT, 3))
+    offset[own], response[own] = solve_with_lids(J[:, own], d[:, own], w[:, own], np.array(closure))
+    shift = offset + np.array(closure)[:, None, None] * response
+    residual = d - np.einsum("fndi,fni->fnd", J, shift)
+    return offset, response, residual * np.array(metres)[..., None], w
+
+
+def moved_by_lids(model: HeadModel) -> np.ndarray:
+    """(478, 2) whether the left and the right lids move a landmark, in the order of their numbers."""
+    at = model.landmarks478
+    basis = embed(at.faces, at.bary, model.triangles, model.eyelid_basis.flatten(1)).reshape(-1, 3, 2)
+    return (basis.norm(dim=1) > _MOVED_M)[torch.argsort(at.indices)].numpy()
 
 
 def _landmarks(model: HeadModel, vertices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,17 +108,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--identities", type=int, default=24, help="number of rendered identities")
-    parser.add_argument("--every", type=int, default=3, help="use every n-th of 60 frames of a clip")
+    parser.add_argument("--every", type=int, default=1, help="use every n-th of 60 frames of a clip")
     parser.add_argument("--head", type=Path, default=GENERIC_HEAD_PATH, help="head model (npz of this project)")
     options = parser.parse_args(arguments)
     logs.log_to_console()
     try:
-        model = load_generic(options.head)
+        # Without the bias that is measured anew, which may be damaged or of an older version.
+        model = load_head(options.head)
         found = []
         for number in logs.progress(range(options.identities), "landmark bias", options.identities):
             found.append(measure(build_scene(clip_spec(number), model), options.every))
-        offsets, residuals, weights = (np.array(part) for part in zip(*found, strict=True))
-        bias = summarise_bias(offsets, residuals, weights, template_digest(model))
+        offsets, responses, residuals, weights = (np.array(part) for part in zip(*found, strict=True))
+        points, _ = _landmarks(model, model.template)
+        response = mirrored_response(responses.mean(0), points.numpy(), moved_by_lids(model))
+        bias = summarise_bias(offsets, residuals, weights, response, template_digest(model))
     except TrackerError as error:
         logger.error(str(error))
         return 1

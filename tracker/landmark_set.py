@@ -3,7 +3,7 @@
 The numbers are those of the public FaceMesh topology (google/mediapipe, Apache-2.0).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -104,6 +104,16 @@ class LandmarkSet:
         return torch.cat(parts).to(torch.float64)
 
 
+def _template(model: HeadModel, faces: Tensor, bary: Tensor) -> PointTemplate:
+    """The points, FaceMesh's first, moving with the lids as the detector's do where that was measured."""
+    template, response = point_template(model, faces, bary), model.landmark_lid_response
+    if response is None:
+        return template
+    basis = template.points.eyelid_basis.clone()
+    basis[: len(response)] += response.to(basis)
+    return replace(template, points=replace(template.points, eyelid_basis=basis))
+
+
 def landmark_set(model: HeadModel, with_sparse: bool) -> LandmarkSet:
     """The landmark points of a head model.
 
@@ -130,7 +140,7 @@ def landmark_set(model: HeadModel, with_sparse: bool) -> LandmarkSet:
         offset_mean[: len(dense)] = model.landmark_offsets.double()
         offset_std[: len(dense)] = model.landmark_offset_std.double()
     return LandmarkSet(
-        template=point_template(model, faces, bary),
+        template=_template(model, faces, bary),
         dense=dense.indices,
         sparse=inner,
         pairs=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),

@@ -1,4 +1,4 @@
-"""Fixed surface samples of the photometric term: even over the face, away from holes."""
+"""Fixed surface samples of the photometric term: even over the face, away from what opens and closes."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,15 @@ import torch
 from torch import Tensor
 
 from tracker.head.model import HeadModel, embed, region_triangles
+from tracker.landmark_lines import INNER_LIPS, LEFT_EYE, RIGHT_EYE
 
 # Regions whose colours do not follow Lambertian skin: eyeballs glint, the mouth opens.
 _EXCLUDED = ("left_eyeball", "right_eyeball", "inner_mouth", "boundary")
+# Openings whose surroundings look otherwise when they close: lid skin unfolds, and the local mean of a sample beside
+# them holds eye or teeth in one frame and skin in the next. Such samples held lids and lips open (docs/results.md).
+_OPENINGS = (*LEFT_EYE.points, *RIGHT_EYE.points, *INNER_LIPS.points)
+# Samples keep this distance from them, on the mean head: the movable part of the upper lid, the red of the lips.
+_OPENING_M = 0.008
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +51,22 @@ def face_triangles(model: HeadModel) -> np.ndarray:
     return region_triangles(model.triangles, np.flatnonzero(keep), count)
 
 
+def steady_triangles(model: HeadModel) -> np.ndarray:
+    """Triangles of `face_triangles` whose look does not depend on how far eyes and mouth are open.
+
+    A model that has none of FaceMesh's points on the lids' and lips' borders keeps them all.
+    """
+    triangles, at = face_triangles(model), model.landmarks478
+    on_border = torch.from_numpy(np.isin(at.indices.numpy(), _OPENINGS))
+    if not bool(on_border.any()):
+        return triangles
+    border = embed(at.faces[on_border], at.bary[on_border], model.triangles, model.template)
+    centres = model.template[model.triangles[torch.from_numpy(triangles)]].mean(1)
+    return triangles[(torch.cdist(centres, border).min(1).values >= _OPENING_M).numpy()]
+
+
 def face_samples(model: HeadModel, count: int, seed: int = 0) -> SurfaceSamples:
-    """Draws samples evenly by area over the face region.
+    """Draws samples evenly by area over the face region, away from lids and lips.
 
     Args:
         model: the head model.
@@ -56,7 +76,7 @@ def face_samples(model: HeadModel, count: int, seed: int = 0) -> SurfaceSamples:
     Returns:
         Stratified samples: the cumulative area is cut into `count` equal parts, one sample in each.
     """
-    triangles = face_triangles(model)
+    triangles = steady_triangles(model)
     corners = model.template.numpy()[model.triangles.numpy()[triangles]]
     area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     rng = np.random.RandomState(seed)

@@ -35,6 +35,7 @@ def load_generic(path: Path | None = None) -> HeadModel:
         model,
         landmark_offsets=torch.from_numpy(bias.offset_m)[rows].float(),
         landmark_offset_std=torch.from_numpy(bias.spread_m)[rows].float(),
+        landmark_lid_response=torch.from_numpy(bias.lid_response_m)[rows].float(),
     )
 
 

@@ -3,6 +3,10 @@
 A detector places its points by its own training; on a rendered head with known geometry the difference can be
 measured: render, detect, and solve for the constant 3-D offset of each landmark that explains the detections over many
 views. The mean over identities is the prior mean of a clip's landmark offsets, the spread its standard deviation.
+
+Points on and around the lids also move otherwise than the model's when an eye closes: a detector leaves a gap between
+shut lids, and keeps the crease where it was while the model's skin slides down. That is a second offset, times the
+closure.
 """
 
 from dataclasses import dataclass
@@ -15,6 +19,8 @@ from tracker.errors import InputError
 
 # A pull to zero offset worth one clear view at this distance, metres: keeps the depth of frontal views finite.
 _RIDGE_M = 0.02
+# The same of the response to the lids, as a share of what its views say: few of them show closed lids from the side.
+_RESPONSE_RIDGE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +31,15 @@ class LandmarkBias:
         offset_m: (478, 3) mean offset in head space, metres.
         spread_m: (478,) standard deviation between identities, in each direction.
         noise_m: (478,) standard deviation of a single view around its identity's offset, in the picture plane.
+        lid_response_m: (478, 3, 2) how much further a detected point moves than the model's when the left or right
+            lids close, metres a closure, head space; zero for points that the lids do not move.
         template_digest: of the head model that it was measured on.
     """
 
     offset_m: np.ndarray
     spread_m: np.ndarray
     noise_m: np.ndarray
+    lid_response_m: np.ndarray
     template_digest: str
 
     def save(self, path: Path) -> None:
@@ -41,6 +50,7 @@ class LandmarkBias:
                 offset_m=self.offset_m.astype(np.float32),
                 spread_m=self.spread_m.astype(np.float32),
                 noise_m=self.noise_m.astype(np.float32),
+                lid_response_m=self.lid_response_m.astype(np.float32),
                 template_digest=np.array(self.template_digest),
             )
 
@@ -53,8 +63,9 @@ class LandmarkBias:
         """
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-                offset, spread, noise = (data[key].astype(np.float64) for key in ("offset_m", "spread_m", "noise_m"))
-                return cls(offset, spread, noise, str(data["template_digest"]))
+                names = ("offset_m", "spread_m", "noise_m", "lid_response_m")
+                offset, spread, noise, response = (data[name].astype(np.float64) for name in names)
+                return cls(offset, spread, noise, response, str(data["template_digest"]))
         except (KeyError, ValueError, OSError, BadZipFile) as error:
             raise InputError(
                 f"{path}: damaged ({error}); make it again with `python -m stages.landmark_bias`"
@@ -81,8 +92,56 @@ def solve_offsets(jacobians: np.ndarray, differences_px: np.ndarray, weights: np
     return np.linalg.solve(H, g[..., None])[..., 0]
 
 
+def solve_with_lids(
+    jacobians: np.ndarray, differences_px: np.ndarray, weights: np.ndarray, closure: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Offset and response to the lids' closure of each landmark that explain its differences over several views.
+
+    Args:
+        jacobians, differences_px, weights: see `solve_offsets`.
+        closure: (F,) of the lids, 0 open to 1 closed.
+
+    Returns:
+        Twice (N, 3) metres: the offset with open lids, and what is added to it when they are closed.
+    """
+    both = np.concatenate([jacobians, jacobians * closure[:, None, None, None]], 3)
+    weighted = both * weights[..., None, None]
+    H = np.einsum("fndi,fndj->nij", weighted, both)
+    g = np.einsum("fndi,fnd->ni", weighted, differences_px)
+    diagonal = np.einsum("nii->ni", H)
+    ridges = (0.0005 / _RIDGE_M, _RESPONSE_RIDGE)
+    pull = [share * diagonal[:, part].mean(1) for share, part in zip(ridges, (slice(0, 3), slice(3, 6)), strict=True)]
+    H += (np.repeat(np.stack(pull, 1), 3, 1) + 1e-9)[..., None] * np.eye(6)
+    found = np.linalg.solve(H, g[..., None])[..., 0]
+    return found[:, :3], found[:, 3:]
+
+
+def mirrored_response(response_m: np.ndarray, points_m: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """A response that is the same left and right, for the points that lids move.
+
+    Rendered heads share one photograph's texture, whose eyes are not alike; people's are, on average.
+
+    Args:
+        response_m: (N, 3) to lids that close together.
+        points_m: (N, 3) the landmarks on the mean head, x to its left.
+        moved: (N, 2) bool, whether the left and the right lids move a point.
+
+    Returns:
+        (N, 3, 2) response to the left and to the right lids.
+    """
+    flip = np.array([-1.0, 1.0, 1.0])
+    distance = np.linalg.norm(points_m[:, None] * flip - points_m[None], axis=2)
+    twin = distance.argmin(1)
+    even = 0.5 * (response_m + flip * response_m[twin])
+    return even[:, :, None] * moved[:, None, :]
+
+
 def summarise_bias(
-    offsets_m: np.ndarray, residuals_m: np.ndarray, weights: np.ndarray, template_digest: str
+    offsets_m: np.ndarray,
+    residuals_m: np.ndarray,
+    weights: np.ndarray,
+    lid_response_m: np.ndarray,
+    template_digest: str,
 ) -> LandmarkBias:
     """Mean and spread over identities.
 
@@ -90,9 +149,10 @@ def summarise_bias(
         offsets_m: (I, 478, 3) offset of each identity.
         residuals_m: (I, F, 478, 2) what single views leave, metres in the picture plane at the point's depth.
         weights: (I, F, 478).
+        lid_response_m: (478, 3, 2).
         template_digest: of the head model.
     """
     spread = offsets_m.std(0, ddof=1)
     total = weights.sum((0, 1)).clip(1e-9)
     noise = np.sqrt((weights[..., None] * residuals_m**2).sum((0, 1)).mean(1) / total)
-    return LandmarkBias(offsets_m.mean(0), np.sqrt((spread**2).mean(1)), noise, template_digest)
+    return LandmarkBias(offsets_m.mean(0), np.sqrt((spread**2).mean(1)), noise, lid_response_m, template_digest)

@@ -102,6 +102,8 @@ class HeadModel:
         landmark_offsets: (L, 3) metres, mean offset of the detector's points from `landmarks478`, measured on renders;
             or None where nothing is known.
         landmark_offset_std: (L,) metres, its spread between people; or None.
+        landmark_lid_response: (L, 3, 2) metres a closure, how much further the detector's points move than
+            `landmarks478` when the left or right lids close, measured on renders; or None.
         regions: name to vertex ids; FLAME_masks' names where the model has them.
         landmarks68: embedding of the iBUG points (static; the contour's frontal position for 0 to 16).
         landmarks478: embedding of the FaceMesh points that the model has.
@@ -127,6 +129,7 @@ class HeadModel:
     contour: ContourEmbedding | None = None
     landmark_offsets: Tensor | None = None
     landmark_offset_std: Tensor | None = None
+    landmark_lid_response: Tensor | None = None
     regions: dict[str, Tensor] = field(default_factory=dict)
     parents: tuple[int, ...] = (-1, 0, 1, 1, 1)
 
