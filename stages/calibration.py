@@ -32,6 +32,7 @@ from tracker.clip import FrameInput, held_unknowns
 from tracker.config import Config
 from tracker.detectors.segmentation import PersonMatte
 from tracker.errors import InputError, SubjectError
+from tracker.frame_solver import FrameSolver
 from tracker.head.model import HeadModel
 from tracker.head_choice import head_name, load_head_model, model_files
 from tracker.image import pyramid
@@ -41,8 +42,10 @@ from tracker.mesh_files import canonical_vertices, obj_text
 from tracker.overlay import draw_landmarks
 from tracker.pose import initial_pose, spread_frames, yaw_pitch
 from tracker.residuals.projection import project_state
+from tracker.shut_lids import shut_frames
 from tracker.state import FrameState
 from tracker.texture import bake_texture
+from tracker.track import Past, track_frame
 
 NAME = "calibration"
 RESUMES = False
@@ -132,7 +135,8 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     for level, picture in enumerate(pyramid(frames[0].image, config.tracking.levels)):
         rounded = (picture.pixels.numpy() * 255).round().astype(np.uint8)
         files.write_image(subject.pyramid_dir / f"{level}.png", rounded)
-    _write(subject, config, task, calibration, chosen)
+    shut = _shut_lids(subject, config, task, calibration, chosen)
+    _write(subject, config, task, calibration, chosen, shut)
     _report(subject, calibration, task, context)
 
 
@@ -191,6 +195,25 @@ def _choose_frames(
         # Closed lids and an open mouth show skin that no other frame shows.
         first += [index for index in (int(eyes.argmin()), int(mouth.argmax())) if index not in first]
     return spread_frames(directions, usable, first, count)
+
+
+def _shut_lids(
+    subject: Subject, config: Config, task: CalibrationTask, calibration: Calibration, chosen: list[int]
+) -> list[tuple[FrameInput, FrameState]]:
+    """Further frames with shut lids and their states, each solved on its own; for the appearance alone."""
+    opening = np.full(len(subject.frame_indices()), np.inf)
+    for index in subject.frame_indices():
+        dense = subject.load_kpt_dense(index)
+        if is_detected(dense):
+            opening[index] = apertures(dense)[0]
+    solver = FrameSolver(calibration.clip, config.energy, config.tracking, task.held)
+    found = []
+    for index in shut_frames(opening, chosen):
+        frame = frame_input(subject, index, has_sparse(subject))
+        tracked = track_frame(solver, frame, Past(None, None, ""))
+        if tracked.status == "ok":
+            found.append((frame, tracked.state))
+    return found
 
 
 def _frames(subject: Subject, config: Config, indices: list[int]) -> tuple[FrameInput, ...]:
@@ -261,15 +284,24 @@ class _Pictures:
 
 
 def _write(
-    subject: Subject, config: Config, task: CalibrationTask, calibration: Calibration, chosen: list[int]
+    subject: Subject,
+    config: Config,
+    task: CalibrationTask,
+    calibration: Calibration,
+    chosen: list[int],
+    shut: list[tuple[FrameInput, FrameState]],
 ) -> None:
     clip, geometry = calibration.clip, calibration.geometry
     camera = clip.intrinsics
-    texture = bake_texture(clip, task.frames, calibration.states, config.calibration.texture_size)
+    pictures, states = (*task.frames, *(one for one, _ in shut)), (*calibration.states, *(state for _, state in shut))
+    texture = bake_texture(clip, pictures, states, config.calibration.texture_size)
+    arrays = {"albedo": texture.albedo, "valid": texture.valid}
+    if texture.shut is not None:
+        arrays |= {"shut_albedo": texture.shut.albedo, "shut_mask": texture.shut.mask}
 
     def write_texture(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            np.savez(file, albedo=texture.albedo.astype(np.float16), valid=texture.valid.astype(np.float16))
+            np.savez(file, **{name: values.astype(np.float16) for name, values in arrays.items()})
 
     files.write_atomic(subject.appearance_path, write_texture)
     vertices = canonical_vertices(clip.model, clip.shape.float()).numpy()

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -29,6 +29,7 @@ from tracker.head.model import HeadModel
 from tracker.head_choice import load_head_model
 from tracker.render import View
 from tracker.review_frame import ReviewFrame, ReviewHead, ReviewInput, compose, review_head
+from tracker.shut_lids import ShutLids
 from tracker.state import neutral_state
 
 
@@ -40,12 +41,19 @@ class Painter:
     model: HeadModel
     head: ReviewHead
     settings: ReviewSettings
+    shut: ShutLids | None = None
 
     def draw(self, index: int, frame: dict[str, Any]) -> tuple[int, float | None]:
         """Writes video/<index>.jpg; returns the index and the overlay's PSNR, None where no face is seen."""
-        drawn = compose(self.head, self.shown(index, frame), self.settings.panel_px)
+        drawn = compose(self.lidded(frame), self.shown(index, frame), self.settings.panel_px)
         files.write_image(self.subject.review_path(index), drawn.picture, self.settings.jpeg_quality)
         return index, round(drawn.psnr_db, 3) if math.isfinite(drawn.psnr_db) else None
+
+    def lidded(self, frame: dict[str, Any]) -> ReviewHead:
+        """The head with its lids looking as far closed as they are in a frame."""
+        if self.shut is None:
+            return self.head
+        return replace(self.head, texture=self.shut.over(self.head.texture, frame["state"]["eyelids"]))
 
     def shown(self, index: int, frame: dict[str, Any]) -> ReviewInput:
         """What the review frame of a checkpoint shows; `frame` from `load_frame`."""
@@ -73,7 +81,8 @@ def make_painter(subject: Subject, config: Config, model: HeadModel | None = Non
     """Loads what all frames share; the head model is loaded where none is given."""
     model = model or load_head_model(config)
     albedo, valid = load_appearance(subject.appearance_path)
-    return Painter(subject, model, review_head(model, albedo, valid), config.review)
+    shut = load_shut_lids(subject.appearance_path)
+    return Painter(subject, model, review_head(model, albedo, valid), config.review, shut)
 
 
 def rehearse(model: HeadModel) -> ReviewFrame:
@@ -102,6 +111,14 @@ def load_appearance(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if albedo.ndim != 3 or albedo.shape != (*valid.shape, 3):
         raise InputError(f"{path}: albedo {albedo.shape} and valid {valid.shape} do not fit; run calibration again")
     return albedo, valid
+
+
+def load_shut_lids(path: Path) -> ShutLids | None:
+    """The look of shut lids of an appearance that `load_appearance` has read; None where no frame showed them."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        if "shut_albedo" not in archive.files:
+            return None
+        return ShutLids(archive["shut_albedo"].astype(np.float32), archive["shut_mask"].astype(np.float32))
 
 
 class DrawingProcess:

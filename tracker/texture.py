@@ -1,4 +1,7 @@
-"""The appearance as a texture in UV space, for pictures: unwrapped from solved frames with the shading divided out."""
+"""The appearance as a texture in UV space, for pictures: unwrapped from solved frames with the shading divided out.
+
+Texels around the eyes are unwrapped twice, from open and from shut lids (`tracker.shut_lids`).
+"""
 
 from dataclasses import dataclass
 
@@ -10,6 +13,7 @@ from tracker.appearance import DARKEST_SHADING
 from tracker.clip import ClipModel, FrameInput
 from tracker.rasterizer import visible_points
 from tracker.shading import sh_basis
+from tracker.shut_lids import ShutLids, lid_mask, shut_share
 from tracker.state import FrameState
 from tracker.surface import depth_buffer, surface_view
 from tracker.texels import Texels
@@ -19,6 +23,12 @@ _MIN_COSINE = 0.25
 # A texel counts as fully seen when its views add up to this weight per frame; what few frames show at a slant (the rim
 # of a lid) is as often the neighbour's colour as its own.
 _FULL_WEIGHT = 0.06
+# What shut lids keep of their weight where the look of open ones is unwrapped: something, where no frame shows better.
+_LEFT_OVER = 1e-3
+# A texel counts as seen with shut lids from this summed weight on: one clear view.
+_SHUT_WEIGHT = 0.3
+# An eye is known shut when this share of the texels around it was seen so.
+_SEEN_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +38,12 @@ class AppearanceTexture:
     Attributes:
         albedo: (T, T, 3) float32 sRGB in [0, 1], row 0 is v = 1; unseen texels take the nearest seen one.
         valid: (T, T) float32, 0 never seen to 1 well seen.
+        shut: the same with shut lids; None where no frame shows them.
     """
 
     albedo: np.ndarray
     valid: np.ndarray
+    shut: ShutLids | None = None
 
 
 def bake_texture(
@@ -46,15 +58,14 @@ def bake_texture(
         size: side of the texture, texels.
 
     Returns:
-        Weighted least squares of the pictures over the views, weight the squared cosine to the line of sight.
+        Weighted least squares of the pictures over the views, weight the squared cosine to the line of sight; around the
+        eyes those of open lids, and beside them those of shut ones.
     """
     texels = Texels.of(clip.model, size)
     count = int(texels.fragments.covered.sum())
-    top, bottom, weights = (
-        np.zeros((count, 3), np.float32),
-        np.zeros((count, 3), np.float32),
-        np.zeros(count, np.float32),
-    )
+    lids = texels.interpolate_vertices(lid_mask(clip.model))
+    opened, shut = _Sums.of(count), _Sums.of(count)
+    weights = np.zeros(count, np.float32)
     for frame, state in zip(frames, states, strict=True):
         view = surface_view(clip.model, clip.shape, state)
         points = texels.interpolate_vertices(view.vertices_cam_m(state).numpy())
@@ -66,11 +77,46 @@ def bake_texture(
         weight = np.where(seen, cosine**2, 0).astype(np.float32)
         shading = (sh_basis(torch.from_numpy(normals)) @ state.light.float()).numpy().clip(DARKEST_SHADING)
         colours = _sampled(frame.image, points, clip)
-        top += weight[:, None] * shading * colours
-        bottom += weight[:, None] * shading**2
+        share = (lids > 0) @ shut_share(state.eyelids.numpy()).astype(np.float32)
+        opened.add(weight * (1 - share).clip(_LEFT_OVER), shading, colours)
+        shut.add(weight * share, shading, colours)
         weights += weight
-    albedo = (top / bottom.clip(1e-6)).clip(0, 1)
-    return _filled(texels, albedo, weights / len(frames))
+    albedo, valid = _filled(texels, opened.albedo(), weights / len(frames), _FULL_WEIGHT)
+    if not shut.weight.any():
+        return AppearanceTexture(albedo, valid)
+    shut_albedo, sure = _filled(texels, shut.albedo(), shut.weight, _SHUT_WEIGHT)
+    mask = np.zeros((size, size, 2), np.float32)
+    mask[texels.fragments.covered] = lids
+    return AppearanceTexture(albedo, valid, ShutLids(shut_albedo, mask * _seen_nearby(sure, mask)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Sums over frames of P texels: weight times shading times colour, times shading squared (P, 3), and weight (P,)."""
+
+    top: np.ndarray
+    bottom: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, count: int) -> "_Sums":
+        sums = (np.zeros(shape, np.float32) for shape in ((count, 3), (count, 3), (count,)))
+        return cls(*sums)
+
+    def add(self, weight: np.ndarray, shading: np.ndarray, colours: np.ndarray) -> None:
+        self.top[:] += weight[:, None] * shading * colours
+        self.bottom[:] += weight[:, None] * shading**2
+        self.weight[:] += weight
+
+    def albedo(self) -> np.ndarray:
+        return (self.top / self.bottom.clip(1e-6)).clip(0, 1)
+
+
+def _seen_nearby(sure: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(1, 1, 2) share of each eye's texels that were seen with shut lids: an eye that no frame shows shut stays open."""
+    total = mask.sum((0, 1))
+    seen = (mask * sure[..., None]).sum((0, 1)) / total.clip(1e-6)
+    return (seen >= _SEEN_SHARE).astype(np.float32)[None, None]
 
 
 def _sampled(image: np.ndarray, points_cam_m: np.ndarray, clip: ClipModel) -> np.ndarray:
@@ -94,17 +140,26 @@ def _sampled(image: np.ndarray, points_cam_m: np.ndarray, clip: ClipModel) -> np
     return colours.reshape(-1, 3)[: len(x)].astype(np.float32) / np.float32(255)
 
 
-def _filled(texels: Texels, albedo: np.ndarray, weights: np.ndarray) -> AppearanceTexture:
-    """Texel values as pictures; what no view saw takes the nearest seen texel and is marked invalid."""
+def _filled(
+    texels: Texels, albedo: np.ndarray, weights: np.ndarray, full: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Texel values as pictures; what no view saw takes the nearest seen texel and is marked invalid.
+
+    Args:
+        texels: P texels.
+        albedo: (P, 3).
+        weights: (P,).
+        full: the weight of a texel that counts as fully seen.
+    """
     covered = texels.fragments.covered
     seen = np.zeros((texels.size, texels.size), np.float32)
-    seen[covered] = np.minimum(weights / _FULL_WEIGHT, 1)
+    seen[covered] = np.minimum(weights / full, 1)
     picture = np.zeros((texels.size, texels.size, 3), np.float32)
     picture[covered] = albedo
     holes = (seen <= 0).astype(np.uint8)
     if holes.all():
-        return AppearanceTexture(picture, seen)
+        return picture, seen
     _, labels = cv2.distanceTransformWithLabels(holes, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     nearest = np.zeros(labels.max() + 1, np.int64)
     nearest[labels[holes == 0]] = np.flatnonzero(holes.ravel() == 0)
-    return AppearanceTexture(picture.reshape(-1, 3)[nearest[labels]], seen)
+    return picture.reshape(-1, 3)[nearest[labels]], seen
