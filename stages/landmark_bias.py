@@ -8,6 +8,7 @@ them.
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from tracker.camera import project, projection_jacobian
 from tracker.demo.scene import Scene
 from tracker.demo.spec import DemoSpec, LightSpec
 from tracker.detectors.facemesh import FaceMesh
-from tracker.errors import TrackerError
-from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, template_digest
+from tracker.errors import InputError, TrackerError
+from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_bias, template_digest
 from tracker.head.landmark_bias import mirrored_response, solve_offsets, solve_with_lids, summarise_bias
 from tracker.head.model import HeadModel, embed, vertex_normals
 from tracker.head.store import load_head
@@ -110,11 +111,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--identities", type=int, default=24, help="number of rendered identities")
     parser.add_argument("--every", type=int, default=1, help="use every n-th of 60 frames of a clip")
     parser.add_argument("--head", type=Path, default=GENERIC_HEAD_PATH, help="head model (npz of this project)")
+    parser.add_argument(
+        "--lids-only", action="store_true", help="keep the offsets that lie beside the model, measure the lids anew"
+    )
     options = parser.parse_args(arguments)
     logs.log_to_console()
     try:
         # Without the bias that is measured anew, which may be damaged or of an older version.
         model = load_head(options.head)
+        kept = load_bias(model, options.head) if options.lids_only else None
+        if options.lids_only and kept is None:
+            raise InputError(f"{bias_path(options.head)}: no offsets of this head; measure them without --lids-only")
         found = []
         for number in logs.progress(range(options.identities), "landmark bias", options.identities):
             found.append(measure(build_scene(clip_spec(number), model), options.every))
@@ -122,6 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         points, _ = _landmarks(model, model.template)
         response = mirrored_response(responses.mean(0), points.numpy(), moved_by_lids(model))
         bias = summarise_bias(offsets, residuals, weights, response, template_digest(model))
+        if kept is not None:
+            bias = replace(kept, lid_response_m=response)
     except TrackerError as error:
         logger.error(str(error))
         return 1

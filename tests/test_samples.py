@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tracker.head.generic import load_generic
-from tracker.head.model import HeadModel
-from tracker.samples import face_samples, face_triangles
+from tracker.head.model import HeadModel, embed
+from tracker.landmark_lines import INNER_LIPS, LEFT_EYE, RIGHT_EYE
+from tracker.samples import face_samples, face_triangles, steady_triangles
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def _areas(model: HeadModel) -> np.ndarray:
 def test_samples_are_even_by_area(model: HeadModel) -> None:
     count = 6000
     samples = face_samples(model, count)
-    triangles = face_triangles(model)
+    triangles = steady_triangles(model)
     expected = np.zeros(len(model.triangles))
     expected[triangles] = _areas(model)[triangles] / _areas(model)[triangles].sum() * count
     found = np.bincount(samples.faces.numpy(), minlength=len(model.triangles))
@@ -54,6 +55,22 @@ def test_no_sample_lies_where_colours_are_not_skin(model: HeadModel, region: str
     assert ids
     corners = model.triangles[samples.faces]
     assert not any(int(vertex) in ids for vertex in corners.reshape(-1).unique())
+
+
+def test_no_sample_lies_beside_what_opens_and_closes(model: HeadModel) -> None:
+    """Samples there held lids and lips open; cheeks, nose and brows keep theirs."""
+    at = model.landmarks478
+    points = embed(at.faces, at.bary, model.triangles, model.template)
+    place = {int(number): row for row, number in enumerate(at.indices)}
+    for line in (LEFT_EYE, RIGHT_EYE, INNER_LIPS):
+        border = points[[place[number] for number in line.points]]
+        samples = face_samples(model, 3000)
+        # A triangle's centre is 8 mm away, its corners may be nearer: 5.0 mm measured.
+        assert torch.cdist(samples.at(model, model.template), border).min() > 0.0045
+    dropped = set(face_triangles(model).tolist()) - set(steady_triangles(model).tolist())
+    assert 0.05 < _areas(model)[sorted(dropped)].sum() / _areas(model)[face_triangles(model)].sum() < 0.2
+    unknown = replace(model, landmarks478=replace(at, indices=at.indices + 1000))
+    assert len(steady_triangles(unknown)) == len(face_triangles(unknown))
 
 
 def test_samples_lie_on_the_face(model: HeadModel) -> None:

@@ -8,6 +8,8 @@ import torch
 from rendered_clip import RenderedClip, rendered_clip
 
 from tracker.clip import FrameInput
+from tracker.render import rgba_texture
+from tracker.shut_lids import ShutLids, lid_mask, shut_frames, shut_share
 from tracker.texture import AppearanceTexture, bake_texture
 
 FRAMES = (0, 40, 66)
@@ -90,3 +92,62 @@ def test_a_turned_view_sees_its_own_side(solved, clip: RenderedClip) -> None:
     # The face turned to the picture's left shows its left side.
     assert sides[0][0] > 1.5 * sides[0][1]
     assert sides[1][1] > 1.5 * sides[1][0]
+
+
+def _lids(clip: RenderedClip, frame: int, closure: float, texture: np.ndarray) -> tuple[FrameInput, object]:
+    """The head of a frame with its lids so far closed, painted with a texture."""
+    state = clip.state(frame)
+    state = replace(state, eyelids=torch.full((2,), closure, dtype=torch.float64))
+    return FrameInput(replace(clip, texture=texture).picture(frame, state), None, None), state
+
+
+def test_lids_that_look_otherwise_when_shut(solved, clip: RenderedClip) -> None:
+    """Around open eyes the head is painted dark, around shut ones bright: both looks come back, each in its place."""
+    mask = clip.texels.picture(clip.texels.interpolate_vertices(lid_mask(clip.model))).max(2, keepdims=True)
+    dark, bright = clip.texture * (1 - 0.5 * mask), clip.texture * (1 + 0.3 * mask)
+    views = [_lids(clip, frame, 0.0, dark) for frame in FRAMES] + [_lids(clip, FRAMES[0], 0.95, bright)]
+    frames, states = zip(*views, strict=True)
+    baked = bake_texture(solved, frames, states, SIZE)
+    assert baked.shut is not None
+    core = (baked.shut.mask.max(2) > 0.95) & (baked.valid > 0.99)
+    assert core.sum() > 100
+    painted = _painted(clip)
+    opened, shut = (float(np.median((x / painted)[core])) for x in (baked.albedo, baked.shut.albedo))
+    # 0.5 and 1.3 painted; light and albedo share a scale. One texture for both showed 0.70.
+    assert shut / opened > 2
+    assert opened < 0.62
+    texture = rgba_texture(baked.albedo, baked.valid)
+    assert baked.shut.over(texture, (0.0, 0.1)) is texture
+    left = baked.shut.over(texture, (1.0, 0.0))
+    changed = np.abs(left - texture).max(2) > 0
+    own, other = baked.shut.mask[..., 0] > 0, baked.shut.mask[..., 1] > 0
+    assert changed[own].mean() > 0.9
+    assert not changed[other & ~own].any()
+    np.testing.assert_array_equal(left[..., 3], texture[..., 3])
+    both = baked.shut.over(texture, (1.0, 1.0))
+    np.testing.assert_allclose(both[core][:, :3], baked.shut.albedo[core], atol=0.04)
+
+
+def test_without_a_shut_frame_there_is_one_look(texture: AppearanceTexture) -> None:
+    assert texture.shut is None
+
+
+def test_shut_look_grows_with_closure() -> None:
+    share = shut_share(np.array([-0.3, 0.2, 0.4, 0.6, 1.1]))
+    np.testing.assert_allclose(share, [0, 0, 0.5, 1, 1], atol=1e-6)
+    flat = ShutLids(np.ones((4, 4, 3), np.float32), np.zeros((4, 4, 2), np.float32))
+    texture = np.zeros((4, 4, 4), np.float32)
+    assert flat.over(texture, (1.0, 1.0)) is texture
+
+
+def test_frames_of_blinks_are_found_apart_and_not_twice() -> None:
+    opening = np.full(100, 0.08)
+    opening[[20, 21, 22]] = 0.03, 0.02, 0.03
+    opening[[60, 90]] = 0.025, 0.05
+    opening[50] = np.inf
+    assert shut_frames(opening, []) == [21, 60]
+    assert shut_frames(opening, [21]) == [60]
+    assert shut_frames(np.full(10, 0.08), []) == []
+    assert shut_frames(np.full(10, np.inf), []) == []
+    opening[::10] = 0.01
+    assert len(shut_frames(opening, [])) == 4

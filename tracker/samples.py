@@ -11,8 +11,9 @@ from tracker.landmark_lines import INNER_LIPS, LEFT_EYE, RIGHT_EYE
 
 # Regions whose colours do not follow Lambertian skin: eyeballs glint, the mouth opens.
 _EXCLUDED = ("left_eyeball", "right_eyeball", "inner_mouth", "boundary")
-# Openings whose surroundings look otherwise when they close: lid skin unfolds, and the local mean of a sample beside
-# them holds eye or teeth in one frame and skin in the next. Such samples held lids and lips open (docs/results.md).
+# Borders of openings. What lies beside them looks otherwise when they close: lid skin unfolds, and the local mean of a
+# sample there holds eye or teeth in one frame and skin in the next. Such samples held lids and lips open
+# (docs/results.md).
 _OPENINGS = (*LEFT_EYE.points, *RIGHT_EYE.points, *INNER_LIPS.points)
 # Samples keep this distance from them, on the mean head: the movable part of the upper lid, the red of the lips.
 _OPENING_M = 0.008
