@@ -58,8 +58,8 @@ def bake_texture(
         size: side of the texture, texels.
 
     Returns:
-        Weighted least squares of the pictures over the views, weight the squared cosine to the line of sight; around the
-        eyes those of open lids, and beside them those of shut ones.
+        Weighted least squares of the pictures over the views, weight the squared cosine to the line of sight; around
+        the eyes once for open and once for shut lids.
     """
     texels = Texels.of(clip.model, size)
     count = int(texels.fragments.covered.sum())
@@ -92,7 +92,7 @@ def bake_texture(
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Sums over frames of P texels: weight times shading times colour, times shading squared (P, 3), and weight (P,)."""
+    """Sums over frames of P texels: weight x shading x colour, weight x squared shading (P, 3), and weight (P,)."""
 
     top: np.ndarray
     bottom: np.ndarray
@@ -113,7 +113,7 @@ class _Sums:
 
 
 def _seen_nearby(sure: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(1, 1, 2) share of each eye's texels that were seen with shut lids: an eye that no frame shows shut stays open."""
+    """(1, 1, 2), 1 for an eye seen with shut lids, 0 for one that no frame shows shut: it keeps its open look."""
     total = mask.sum((0, 1))
     seen = (mask * sure[..., None]).sum((0, 1)) / total.clip(1e-6)
     return (seen >= _SEEN_SHARE).astype(np.float32)[None, None]
@@ -140,9 +140,7 @@ def _sampled(image: np.ndarray, points_cam_m: np.ndarray, clip: ClipModel) -> np
     return colours.reshape(-1, 3)[: len(x)].astype(np.float32) / np.float32(255)
 
 
-def _filled(
-    texels: Texels, albedo: np.ndarray, weights: np.ndarray, full: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _filled(texels: Texels, albedo: np.ndarray, weights: np.ndarray, full: float) -> tuple[np.ndarray, np.ndarray]:
     """Texel values as pictures; what no view saw takes the nearest seen texel and is marked invalid.
 
     Args:

@@ -98,7 +98,9 @@ def solve_with_lids(
     """Offset and response to the lids' closure of each landmark that explain its differences over several views.
 
     Args:
-        jacobians, differences_px, weights: see `solve_offsets`.
+        jacobians: (F, N, 2, 3) derivative of each pixel by its head-space point, pixels per metre.
+        differences_px: (F, N, 2) detected minus projected.
+        weights: (F, N) confidence of each view.
         closure: (F,) of the lids, 0 open to 1 closed.
 
     Returns:
