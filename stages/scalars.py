@@ -80,9 +80,7 @@ def _checksum(data: bytes) -> bytes:
 
 @cache
 def _table() -> tuple[int, ...]:
-    values = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
-        values.append(value)
+    values = list(range(256))
+    for _ in range(8):
+        values = [value >> 1 ^ (_POLYNOMIAL if value & 1 else 0) for value in values]
     return tuple(values)
