@@ -23,7 +23,9 @@ _LATER = ("calibration", "tracking", "review")
 
 def _command(home: Path, length: int) -> list[str]:
     """A run whose solver has a process of its own from `length` pictures on."""
+    # One thread before numpy is loaded, as the solver's process has it: products on two differ in the last digit.
     code = (
+        "import os; os.environ['OMP_NUM_THREADS'] = '1'; "
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); import run_tracking; from stages import pipeline; "
         f"pipeline.OWN_PROCESS_FROM = {length}; sys.exit(run_tracking.main(['--cfg', {str(home / 'anna.yml')!r}]))"
     )
