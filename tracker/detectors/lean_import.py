@@ -17,7 +17,7 @@ def lean_mediapipe() -> Iterator[None]:
         missing = [name for name in missing if not name.startswith("matplotlib")]
     stand_ins = {name: ModuleType(name) for name in missing}
     for name, module in stand_ins.items():
-        module.__path__ = []  # type: ignore[attr-defined]  # a package
+        module.__path__ = []  # a package
         sys.modules[name] = module
     try:
         yield
