@@ -51,7 +51,6 @@ PROFILES: dict[str, dict[str, Any]] = {
     "preview": {
         "source_format": "none",
         "image_size": (256, 256),
-        "bbox_frames": 9,
         "write_meshes": False,
         "write_depth": False,
         "calibration": {"frames": 6, "rounds": 1, "joint_steps": 2, "texture_size": 256},
@@ -108,9 +107,6 @@ class Config(BaseModel):
     )
     crop: Literal["median", "first"] = Field(
         "median", description="Box from the median landmarks of a sample of the clip, or from the first frame."
-    )
-    bbox_frames: int = Field(
-        25, ge=1, le=1000, description="Frames of the clip in which the face is looked for to place the box."
     )
     bbox_scale: float = Field(
         2.5, ge=1, le=10, description="Side of the crop as a multiple of the landmarks' longer extent, ratio."
