@@ -4,8 +4,8 @@ Each run starts in a process of its own and in an empty temporary folder, from t
 video. Given: milliseconds a frame of each stage (median and interquartile range over runs; the calibration's cost is
 the clip's, so it falls with the number of frames; the review runs beside tracking and counts with what it takes longer)
 and of the solver (over frames), frames a second of the whole pipeline with and without start-up, solver steps a frame,
-peak memory of the larger process, and the track's own error figures, so that speed is not bought with accuracy unseen. With `--against` two
-configurations run in turn and are compared:
+peak memory of the larger process, and the track's own error figures, so that speed is not bought with accuracy unseen.
+With `--against` two configurations run in turn and are compared:
 
     python -m benchmarks.track --cfg configs/demo.yml --against tracking.levels=2 --repeats 5
 
