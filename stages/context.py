@@ -5,13 +5,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from stages import logs
+from stages.scalars import ScalarWriter
 from stages.subject import Subject
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 T = TypeVar("T")
 
@@ -85,6 +83,6 @@ class StageContext:
         if self.leader is not None:
             self.leader.wait_for(path)
 
-    def scalars(self) -> AbstractContextManager["SummaryWriter"]:
+    def scalars(self) -> AbstractContextManager[ScalarWriter]:
         """TensorBoard writer of this stage, in output/<name>/logs/<stage>."""
         return logs.scalar_writer(self.subject.scalars_dir / self.stage)

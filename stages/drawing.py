@@ -1,17 +1,8 @@
-"""Draws review frames; also in a process of its own, so that drawing does not hold the interpreter the solver needs.
+"""Draws review frames, without torch: the process that draws need not import it."""
 
-`python -m stages.drawing CONFIG` reads frame numbers from its standard input, a line each, draws each frame, and
-answers with a line of JSON. It ends with its input, so it does not outlive the run that started it, however that ends.
-"""
-
-import contextlib
-import json
 import math
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -19,18 +10,17 @@ from zipfile import BadZipFile
 import numpy as np
 
 from stages import files
-from stages.manifest import ROOT
 from stages.subject import Subject
 from tracker.camera import Intrinsics
 from tracker.config import Config, ReviewSettings
-from tracker.errors import InputError, SubjectError, TrackerError
-from tracker.frame_file import extrinsics, head_params, load_frame
-from tracker.head.model import HeadModel
-from tracker.head_choice import load_head_model
+from tracker.errors import InputError
+from tracker.frame_read import check_head, extrinsics, matrix_from_6d
+from tracker.head.plain import PlainHead
+from tracker.head_choice import load_plain_head
 from tracker.render import View
 from tracker.review_frame import ReviewFrame, ReviewHead, ReviewInput, compose, review_head
+from tracker.sh_constants import SH_CONSTANTS
 from tracker.shut_lids import ShutLids
-from tracker.state import neutral_state
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +28,11 @@ class Painter:
     """Draws one frame and writes it; used by several threads."""
 
     subject: Subject
-    model: HeadModel
+    model: PlainHead
     head: ReviewHead
     settings: ReviewSettings
     shut: ShutLids | None = None
+    _last: dict[str, tuple[np.ndarray, PlainHead]] = field(default_factory=dict)
 
     def draw(self, index: int, frame: dict[str, Any]) -> tuple[int, float | None]:
         """Writes video/<index>.jpg; returns the index and the overlay's PSNR, None where no face is seen."""
@@ -56,7 +47,11 @@ class Painter:
         return replace(self.head, texture=self.shut.over(self.head.texture, frame["state"]["eyelids"]))
 
     def shown(self, index: int, frame: dict[str, Any]) -> ReviewInput:
-        """What the review frame of a checkpoint shows; `frame` from `load_frame`."""
+        """What the review frame of a checkpoint shows; `frame` from `load_frame`.
+
+        Raises:
+            InputError: the checkpoint is of another head model.
+        """
         subject = self.subject
         track = frame["track"]
         R, t, intrinsics = extrinsics(frame)
@@ -65,7 +60,7 @@ class Painter:
         return ReviewInput(
             index=index,
             image=image,
-            vertices_head_m=self.model.vertices(head_params(frame, self.model)).numpy(),
+            vertices_head_m=self._vertices(frame),
             view=View(R, t, intrinsics, (image.shape[0], image.shape[1])),
             sh=np.asarray(frame["flame"]["sh"])[0],
             status=str(track["status"]),
@@ -76,26 +71,45 @@ class Painter:
             detected68_px=sparse if sparse.any() else None,
         )
 
+    def _vertices(self, frame: dict[str, Any]) -> np.ndarray:
+        """(V, 3) of a checkpoint's head in head space, metres."""
+        check_head(frame, self.model.name)
+        block = {key: np.asarray(value, np.float32)[0] for key, value in frame["flame"].items()}
+        jaw, eyes = matrix_from_6d(block["jaw"]), matrix_from_6d(block["eyes"].reshape(2, 6))
+        # FLAME's coefficients are padded with zeros in the file.
+        expression = block["exp"][: self.model.expression_basis.shape[2]]
+        return self._shaped(block["shape"]).vertices(expression, jaw, eyes, block["eyelids"])
 
-def make_painter(subject: Subject, config: Config, model: HeadModel | None = None) -> Painter:
+    def _shaped(self, shape: np.ndarray) -> PlainHead:
+        """The subject's head; every checkpoint of a track has the same identity, so the last is kept."""
+        last = self._last.get(self.subject.name)
+        if last is None or not np.array_equal(last[0], shape):
+            last = (shape, self.model.shaped(shape[: self.model.shape_basis.shape[2]]))
+            self._last[self.subject.name] = last
+        return last[1]
+
+
+def make_painter(subject: Subject, config: Config, model: PlainHead | None = None) -> Painter:
     """Loads what all frames share; the head model is loaded where none is given."""
-    model = model or load_head_model(config)
+    model = model or load_plain_head(config)
     albedo, valid = load_appearance(subject.appearance_path)
     shut = load_shut_lids(subject.appearance_path)
     return Painter(subject, model, review_head(model, albedo, valid), config.review, shut)
 
 
-def rehearse(model: HeadModel) -> ReviewFrame:
+def rehearse(model: PlainHead) -> ReviewFrame:
     """Draws a grey head before a grey wall: afterwards all compiled kernels have been read from numba's cache."""
     side = 64
     size, camera = (2 * side, 2 * side), Intrinsics(4.0 * side, side, side)
     head = review_head(model, np.full((side, side, 3), 0.5, np.float32), np.ones((side, side), np.float32))
-    state = neutral_state(model)
-    vertices = model.vertices(model.neutral()).numpy()
-    view = View(state.R.numpy(), state.t.numpy(), camera, size)
+    level = np.eye(3)
+    vertices = model.vertices(np.zeros(0), level, np.stack([level, level]), np.zeros(2))
+    view = View(np.diag([1.0, -1.0, -1.0]), np.array([0, 0, 0.5]), camera, size)
+    light = np.zeros((9, 3))
+    light[0] = 1 / SH_CONSTANTS[0]
     points = np.full((478, 2), float(side))
     wall = np.full((*size, 3), 128, np.uint8)
-    shown = ReviewInput(0, wall, vertices, view, state.light.numpy(), "ok", 0.0, 0.0, points, points, points[:68])
+    shown = ReviewInput(0, wall, vertices, view, light, "ok", 0.0, 0.0, points, points, points[:68])
     return compose(head, shown, side)
 
 
@@ -121,84 +135,30 @@ def load_shut_lids(path: Path) -> ShutLids | None:
         return ShutLids(archive["shut_albedo"].astype(np.float32), archive["shut_mask"].astype(np.float32))
 
 
-class DrawingProcess:
-    """The process, seen from the run that feeds it."""
+class Rehearsal:
+    """Makes drawing ready on a thread while something else runs: kernels and head model. Use as a context manager."""
 
-    def __init__(self, config_path: Path) -> None:
-        """Starts it for the subject of a resolved config file."""
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "stages.drawing", str(config_path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        )
+    def __init__(self, config: Config) -> None:
+        """Starts it."""
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="rehearsal")
+        self._work = self._pool.submit(_ready_model, config)
 
-    def __enter__(self) -> "DrawingProcess":
+    def __enter__(self) -> "Rehearsal":
         return self
 
     def __exit__(self, *_error: object) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
+        self._pool.shutdown(wait=True)
 
-    def draw(self, index: int) -> tuple[int, float | None]:
-        """Draws one frame; its number and the overlay's PSNR.
+    def model(self) -> PlainHead:
+        """The head model, when all is ready.
 
         Raises:
-            InputError: a file of the frame is missing or damaged.
-            SubjectError: the process died.
+            InputError: the model's file is missing or damaged.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        # Where the process has gone, what it said last says why.
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(f"{index}\n")
-            self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise SubjectError(
-                f"review: the drawing process ended with code {self._process.wait()} at frame {index}; run again, it "
-                "goes on there"
-            )
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise InputError(str(answer["error"]))
-        return index, answer["psnr_db"]
+        return self._work.result()
 
 
-def answer_all(draw: Callable[[int], float | None]) -> None:
-    """Answers every line of the standard input until it ends."""
-    for line in sys.stdin:
-        try:
-            answer: dict[str, Any] = {"psnr_db": draw(int(line))}
-        except TrackerError as error:
-            answer = {"error": str(error)}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
-
-
-def main(config_path: Path) -> None:
-    """Draws frames of a resolved config's subject."""
-    from stages.config_file import load_config
-
-    config, _ = load_config(config_path)
-    subject = Subject.of(config)
-    model = load_head_model(config)
+def _ready_model(config: Config) -> PlainHead:
+    model = load_plain_head(config)
     rehearse(model)
-    painter = None
-
-    def draw(index: int) -> float | None:
-        nonlocal painter
-        painter = painter or make_painter(subject, config, model)
-        return painter.draw(index, load_frame(subject.checkpoint_path(index)))[1]
-
-    answer_all(draw)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    return model

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from tracker import torch_zip
 from tracker.errors import InputError
 from tracker.png import encode_png
 
@@ -124,6 +125,11 @@ def save_torch(path: Path, value: Any) -> None:
     import torch
 
     write_atomic(path, lambda temporary: torch.save(value, temporary))
+
+
+def save_torch_arrays(path: Path, value: Any) -> None:
+    """The same for numpy arrays in dicts and lists, without torch and in half the time."""
+    write_atomic(path, lambda temporary: torch_zip.save(temporary, value))
 
 
 def list_images(folder: Path) -> list[Path]:

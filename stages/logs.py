@@ -5,13 +5,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from loguru import logger
 from tqdm import tqdm
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from stages.scalars import ScalarWriter
 
 T = TypeVar("T")
 
@@ -78,14 +77,9 @@ def progress(items: Iterable[T], stage: str, total: int | None = None, line: int
 
 
 @contextmanager
-def scalar_writer(folder: Path) -> Iterator["SummaryWriter"]:
+def scalar_writer(folder: Path) -> Iterator[ScalarWriter]:
     """A TensorBoard writer that starts its folder afresh, so that a repeated stage does not draw two curves."""
-    from torch.utils.tensorboard import SummaryWriter
-
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
-    writer = SummaryWriter(str(folder))
-    try:
+    with ScalarWriter(folder) as writer:
         yield writer
-    finally:
-        writer.close()

@@ -7,6 +7,7 @@ a listing of the outputs. It is written twice: when the stage starts (`complete`
 import ast
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -100,11 +101,14 @@ class HashCache:
     def __init__(self, path: Path) -> None:
         """Opens the cache kept in `path`; a missing or damaged one starts empty."""
         self._path = path
-        try:
-            self._known: dict[str, list[Any]] = files.read_json(path) if path.exists() else {}
-        except InputError:
-            self._known = {}
+        self._known: dict[str, list[Any]] = {}
         self._changed = False
+        self.reload()
+
+    def reload(self) -> None:
+        """Adds what another process has saved meanwhile."""
+        with suppress(InputError):
+            self._known |= files.read_json(self._path) if self._path.exists() else {}
 
     def digest(self, path: Path) -> str:
         """Hash of a file's content, or of a folder's names and contents; 'missing' if there is neither."""

@@ -11,16 +11,18 @@ from typing import Any, Protocol, cast
 
 from loguru import logger
 
-from stages import files, manifest
-from stages.config_file import dump_config
+from stages import files, manifest, solver_process
+from stages.config_file import dump_config, load_config
 from stages.context import Leader, StageContext
 from stages.manifest import HashCache, Manifest
+from stages.solver_process import SolverProcess
+from stages.source_pictures import clip_length
 from stages.subject import Subject
 from stages.warm_up import WarmUp
 from tracker.config import Config
 from tracker.errors import InputError
 
-__all__ = ["STAGES", "Stage", "StageContext", "plan", "run_stages", "select_stages"]
+__all__ = ["STAGES", "Stage", "StageContext", "StageRunner", "plan", "run_stages", "select_stages"]
 
 STAGES = ("frames", "crop", "landmarks", "identity", "calibration", "tracking", "review")
 # Stages that run beside an earlier one, on its files as they appear: its name. They ask `StageContext.wait_for`.
@@ -29,7 +31,10 @@ FOLLOWS = {"landmarks": "crop", "review": "tracking"}
 PREPARES = {"review": "calibration"}
 # While one of these runs, the libraries of the later ones are loaded on a thread: detectors leave the interpreter free.
 _WARM_DURING = ("frames", "crop", "landmarks")
-_WARM_FOR = ("calibration", "tracking")
+_WARM_FOR = solver_process.STAGES
+# From so many pictures on, the solver's stages have a process of their own where others run before or beside them.
+OWN_PROCESS_FROM = 60
+_BESIDE_SOLVER = ("crop", "landmarks", "review")
 
 
 class Stage(Protocol):
@@ -168,13 +173,16 @@ def run_stages(subject: Subject, config: Config, names: Sequence[str], device: s
     files.write_text(subject.config_path, dump_config(config))
     run = _Run(subject, config, device, HashCache(subject.hash_cache_path), force)
     seconds: dict[str, float] = {}
-    with _Beside(run) as beside:
+    with _Beside(run, names) as beside:
         for place, name in enumerate(names):
-            start = time.perf_counter()
+            start, later = time.perf_counter(), names[place + 1 :]
             if beside.follows(name):
                 beside.finish()
+            elif name in solver_process.STAGES and beside.apart:
+                beside.run_apart(name, later)
             elif (decision := run.begin(load_stage(name))) is not None:
-                beside.start(name, names[place + 1 :])
+                beside.prepare(name, later)
+                beside.follow(name, later)
                 context = StageContext(name, subject, device, decision.resume, prepared=beside.prepared.get(name))
                 load_stage(name).run(subject, config, context)
                 run.finish(load_stage(name), decision.now, context)
@@ -212,14 +220,52 @@ class _Run:
         self.hashes.save()
 
 
-class _Beside:
-    """What runs beside the stages: the libraries' warm-up, what later stages have prepared, one follower at a time."""
+class StageRunner:
+    """Runs single stages: what the solver's process does."""
 
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, subject: Subject, config: Config, device: str) -> None:
+        """Nothing has begun yet."""
+        self._subject, self._config, self._device = subject, config, device
+        self._begun: tuple[_Run, Stage, Decision] | None = None
+
+    @classmethod
+    def of(cls, config_path: Path, device: str) -> "StageRunner":
+        """For the subject of a resolved config file."""
+        config, _ = load_config(config_path)
+        return cls(Subject.of(config), config, device)
+
+    def begin(self, name: str, force: bool) -> bool:
+        """Makes everything ready for a stage; False where it is up to date.
+
+        Raises:
+            InputError: an input is missing.
+        """
+        # The stages before it ran elsewhere, and left the hashes that they know.
+        run = _Run(self._subject, self._config, self._device, HashCache(self._subject.hash_cache_path), force)
+        stage = load_stage(name)
+        decision = run.begin(stage)
+        self._begun = None if decision is None else (run, stage, decision)
+        return decision is not None
+
+    def go(self) -> None:
+        """Runs the stage that was begun; raises what it raises."""
+        assert self._begun is not None
+        run, stage, decision = self._begun
+        context = StageContext(stage.NAME, run.subject, run.device, decision.resume)
+        stage.run(run.subject, run.config, context)
+        run.finish(stage, decision.now, context)
+
+
+class _Beside:
+    """What runs beside the stages: the solver, or the loading of its libraries; what is prepared; one follower."""
+
+    def __init__(self, run: _Run, names: Sequence[str]) -> None:
         self.prepared: dict[str, Any] = {}
+        self.apart = _solver_apart(run, names)
         self._run = run
         self._stack = ExitStack()
         self._warming = False
+        self._solver: SolverProcess | None = None
         self._follower: _Follower | None = None
 
     def __enter__(self) -> "_Beside":
@@ -230,18 +276,40 @@ class _Beside:
             self._follower.abandon()
         self._stack.close()
 
-    def start(self, name: str, later: Sequence[str]) -> None:
-        """Starts what belongs beside a stage that begins; `later` are the stages of this run that come after it."""
-        if name in _WARM_DURING and not self._warming and any(stage in _WARM_FOR for stage in later):
-            self._stack.enter_context(WarmUp())
-            self._warming = True
+    def prepare(self, name: str, later: Sequence[str]) -> None:
+        """Starts what gets ready while a stage runs; `later` are the stages of this run that come after it."""
+        if name in _WARM_DURING and any(stage in _WARM_FOR for stage in later):
+            if self.apart:
+                self._solver_process()
+            elif not self._warming:
+                self._stack.enter_context(WarmUp())
+                self._warming = True
         for stage in later:
             if PREPARES.get(stage) == name:
                 found = cast(Prepares, load_stage(stage)).prepare(self._run.subject, self._run.config)
                 self.prepared[stage] = None if found is None else self._stack.enter_context(found)
+
+    def follow(self, name: str, later: Sequence[str]) -> None:
+        """Starts the stage that runs beside one that is about to."""
         following = next((stage for stage in later if FOLLOWS.get(stage) == name), None)
         if following is not None:
             self._follower = _Follower(load_stage(following), self._run, self.prepared.get(following))
+
+    def run_apart(self, name: str, later: Sequence[str]) -> None:
+        """Runs one of the solver's stages in its process, where it is not up to date; raises what it raises."""
+        process = self._solver_process()
+        if process.begin(name, self._run.force):
+            self.follow(name, later)
+            process.start()
+            self.prepare(name, later)
+            process.wait(name)
+            self._run.hashes.reload()
+
+    def _solver_process(self) -> SolverProcess:
+        if self._solver is None:
+            subject = self._run.subject
+            self._solver = self._stack.enter_context(SolverProcess(subject.config_path, self._run.device))
+        return self._solver
 
     def follows(self, name: str) -> bool:
         """Whether a stage runs beside the one that has just ended."""
@@ -287,6 +355,12 @@ class _Follower:
         """Stops the stage as soon as it looks; what it has made so far is made again."""
         self._leader.end(failed=True)
         self._thread.shutdown(wait=True)
+
+
+def _solver_apart(run: _Run, names: Sequence[str]) -> bool:
+    """Whether the solver's stages get a process of their own: it takes two seconds to start."""
+    wanted = any(name in solver_process.STAGES for name in names) and any(name in _BESIDE_SOLVER for name in names)
+    return wanted and clip_length(run.subject, run.config.fps) >= OWN_PROCESS_FROM
 
 
 def _require_inputs(stage: Stage, decision: Decision) -> None:

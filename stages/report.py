@@ -2,22 +2,24 @@
 
 import csv
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from loguru import logger
 
 from stages import files
-from stages.clip_files import CalibrationRecord
 from stages.context import StageContext
 from stages.subject import Subject
-from tracker.frame_file import load_frame
-from tracker.landmark_set import is_detected
+from tracker.frame_read import load_frame
+
+if TYPE_CHECKING:
+    # Torch is not needed to read a report.
+    from stages.clip_files import CalibrationRecord
 
 STATUSES = ("ok", "poor", "lost")
 
 
-def write_report(subject: Subject, record: CalibrationRecord) -> dict[str, Any]:
+def write_report(subject: Subject, record: "CalibrationRecord") -> dict[str, Any]:
     """Builds the report from the checkpoints and writes it.
 
     Args:
@@ -88,10 +90,12 @@ def warn_of_focal_length(subject: Subject) -> None:
 
 def _summary(
     subject: Subject,
-    record: CalibrationRecord,
+    record: "CalibrationRecord",
     frames: list[dict[str, Any]],
     points: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, Any]:
+    from tracker.landmark_set import is_detected
+
     fitted, detected = points
     full = subject.load_crop().full_frame_intrinsics(record.intrinsics)
     errors = np.linalg.norm(fitted - detected, axis=2)[[is_detected(points) for points in detected]]

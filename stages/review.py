@@ -18,11 +18,11 @@ from loguru import logger
 from stages import files
 from stages.ahead import in_order
 from stages.context import StageContext
-from stages.drawing import DrawingProcess, make_painter
+from stages.drawing import Rehearsal, make_painter
 from stages.encode import PictureEncoder
 from stages.subject import Subject
 from tracker.config import Config
-from tracker.frame_file import load_frame
+from tracker.frame_read import load_frame
 from tracker.head_choice import head_name, model_files
 
 NAME = "review"
@@ -31,8 +31,8 @@ RESUMES = True
 # Drawing runs in numba and OpenCV, which release the interpreter lock: a second thread pays, a third waits for cores.
 _THREADS = 2
 _UNDER_WAY = 4
-# Beside the solver, both would wait for that lock; a process of its own takes about three seconds to start.
-_OWN_PROCESS_FROM = 60
+# Beside the solver, which takes longer for a frame than drawing does, one thread keeps up.
+_THREADS_BESIDE = 1
 
 
 def config_part(config: Config) -> dict[str, Any]:
@@ -81,8 +81,8 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     indices = subject.frame_indices()
     done = _finished(subject) if context.resume else {}
     with ExitStack() as stack:
-        draw = _drawer(subject, config, context, stack) if len(done) < len(indices) else None
-        pictures = _pictures(draw, indices, done, context)
+        drawer = _drawer(subject, config, context) if len(done) < len(indices) else None
+        pictures = _pictures(drawer, indices, done, context)
         encoder = stack.enter_context(
             PictureEncoder(config.fps, subject.video_mp4_path, subject.video_avi_path, config.review.crf)
         )
@@ -105,9 +105,9 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     logger.info(f"review: {subject.video_mp4_path}, {quality}")
 
 
-def prepare(subject: Subject, config: Config) -> DrawingProcess | None:
-    """The drawing process, which spends its first seconds on imports; None where frames are drawn on threads."""
-    return DrawingProcess(subject.config_path) if len(subject.frame_indices()) >= _OWN_PROCESS_FROM else None
+def prepare(subject: Subject, config: Config) -> Rehearsal:
+    """Kernels and head model of the drawing, loaded on a thread."""
+    return Rehearsal(config)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,13 +118,11 @@ class _Drawer:
     threads: int
 
 
-def _drawer(subject: Subject, config: Config, context: StageContext, stack: ExitStack) -> "_Drawer":
-    """How frames are drawn: in a process of their own beside the solver, else on threads of this one."""
-    if context.leader is not None and len(subject.frame_indices()) >= _OWN_PROCESS_FROM:
-        process = context.prepared or stack.enter_context(DrawingProcess(subject.config_path))
-        return _Drawer(process.draw, 1)
-    painter = make_painter(subject, config)
-    return _Drawer(lambda index: painter.draw(index, load_frame(subject.checkpoint_path(index))), _THREADS)
+def _drawer(subject: Subject, config: Config, context: StageContext) -> "_Drawer":
+    """How frames are drawn."""
+    painter = make_painter(subject, config, None if context.prepared is None else context.prepared.model())
+    threads = _THREADS if context.leader is None else _THREADS_BESIDE
+    return _Drawer(lambda index: painter.draw(index, load_frame(subject.checkpoint_path(index))), threads)
 
 
 def _finished(subject: Subject) -> dict[int, float | None]:

@@ -113,6 +113,18 @@ def source_input(subject: Subject) -> Path:
     return subject.source_dir
 
 
+def clip_length(subject: Subject, fps: float) -> int:
+    """Pictures of a clip as far as can be told before it is decoded; 0 where nothing can be told."""
+    count = len(subject.source_paths())
+    if count:
+        return count
+    try:
+        clip = find_clip(subject)
+        return (video.probe(clip).frames_at(fps) or 0) if clip.suffix.lower() in VIDEO_SUFFIXES else 1
+    except InputError:
+        return 0
+
+
 def find_clip(subject: Subject) -> Path:
     """The subject's video or picture.
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from stages import files, manifest
 from stages.records import Crop, Providers
+from tracker import torch_zip
 from tracker.config import Config
 from tracker.errors import InputError
 
@@ -333,24 +334,33 @@ class Subject:
         Raises:
             InputError: damaged, or not four numbers of a box with an extent.
         """
-        import torch
-
-        from tracker.safe_pickle import DAMAGE, numpy_allowed
-
         remedy = "delete it to have it made again"
         try:
-            with numpy_allowed():
-                value = torch.load(self.bbox_path, weights_only=True)
+            value = self._load_box()
             box = np.asarray(value, np.float64).reshape(-1)
-        except (OSError, *DAMAGE) as error:
+        except torch_zip.NOT_READ as error:
             raise InputError(f"{self.bbox_path}: not a crop box ({type(error).__name__}); {remedy}") from error
         if len(box) != 4 or not np.isfinite(box).all() or box[1] - box[0] < 2 or box[3] - box[2] < 2:
             raise InputError(f"{self.bbox_path}: expected [xmin, xmax, ymin, ymax], found {box.tolist()}; {remedy}")
         return box.astype(np.int64)
 
+    def _load_box(self) -> Any:
+        """What bbox.pt holds; a tensor and the format before zip files are left to torch."""
+        try:
+            return torch_zip.load(self.bbox_path)
+        except FileNotFoundError:
+            raise
+        except torch_zip.NOT_READ:
+            import torch
+
+            from tracker.safe_pickle import numpy_allowed
+
+            with numpy_allowed():
+                return torch.load(self.bbox_path, weights_only=True)
+
     def save_bbox(self, box_px: np.ndarray) -> None:
-        """Writes the crop box as metrical-tracker does: `torch.save` of a numpy array."""
-        files.save_torch(self.bbox_path, np.asarray(box_px, np.int64))
+        """Writes the crop box as metrical-tracker does: a `torch.save` file of a numpy array."""
+        files.save_torch_arrays(self.bbox_path, np.asarray(box_px, np.int64))
 
     def load_identity(self) -> np.ndarray:
         """The user's shape code, (300,) float32.

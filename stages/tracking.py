@@ -323,7 +323,7 @@ class _Writer:
         files.write_atomic(subject.explained_path(job.index), lambda target: shutil.copyfile(picture, target))
         with subject.timings_path.open("a", newline="") as file:
             csv.writer(file).writerow([job.index, f"{job.milliseconds:.1f}"])
-        files.save_torch(subject.checkpoint_path(job.index), self._frame(job))
+        files.save_torch_arrays(subject.checkpoint_path(job.index), self._frame(job))
         if self._config.smoother.enabled:
             self._forget(job.index + 1)
 

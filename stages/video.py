@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, cast
@@ -58,8 +59,15 @@ def probe(path: Path) -> VideoInfo:
     Raises:
         InputError: empty, truncated before its index, not a video.
     """
-    if path.stat().st_size == 0:
+    stamp = path.stat()
+    if stamp.st_size == 0:
         raise InputError(f"{path}: the video is empty (0 bytes); copy it again")
+    return _probe(path.absolute(), path, (stamp.st_size, stamp.st_mtime_ns))
+
+
+@cache
+def _probe(_absolute: Path, path: Path, _stamp: tuple[int, int]) -> VideoInfo:
+    """The same for a file that is not empty; every stage asks it of the same video."""
     command = [ffmpeg_binary(), "-hide_banner", "-nostdin", "-i", str(path)]
     text = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stderr
     if "moov atom not found" in text and _is_mp4(path):

@@ -15,6 +15,7 @@ import torch
 from heads import random_state
 
 from stages import files
+from tracker import torch_zip
 from tracker.camera import Intrinsics, project
 from tracker.errors import InputError
 from tracker.frame_file import (
@@ -281,13 +282,49 @@ def test_threads_load_at_the_same_time(tmp_path: Path) -> None:
 
 def test_a_reader_waits_for_the_allow_list(tmp_path: Path) -> None:
     path = tmp_path / "00007.frame"
-    files.save_torch(path, _frame(load_generic()))
+    # A tensor is read by torch.
+    files.save_torch(path, {**_frame(load_generic()), "tensor": torch.zeros(2)})
     with ThreadPoolExecutor(1) as pool:
         with numpy_allowed():
             # Were it let in now, the end of this block would take the list away in the middle of its reading.
             reading = pool.submit(load_frame, path)
             assert not wait([reading], timeout=0.3).done
         assert reading.result(timeout=20)["frame_id"] == "00007"
+
+
+def test_what_is_written_without_torch_is_what_torch_reads(tmp_path: Path) -> None:
+    path = tmp_path / "00007.frame"
+    frame = {**_frame(load_generic()), "number": np.float32(1), "list": [1, "a", None, True, 2.5]}
+    torch_zip.save(path, frame)
+    with numpy_allowed():
+        read = torch.load(path, weights_only=True)
+    assert _layout(read) == _layout(frame) == _layout(torch_zip.load(path))
+    np.testing.assert_equal(read, frame)
+    np.testing.assert_equal(torch_zip.load(path), frame)
+    torch.save(frame, path)
+    np.testing.assert_equal(torch_zip.load(path), frame)
+    before = path.read_bytes()
+    torch_zip.save(path, frame)
+    first = path.read_bytes()
+    torch_zip.save(path, frame)
+    assert path.read_bytes() == first != before
+
+
+@pytest.mark.parametrize("value", [torch.zeros(3), _Code(), Path])
+def test_reading_without_torch_makes_no_other_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: Any
+) -> None:
+    path = tmp_path / "00007.frame"
+    torch.save({"value": value}, path)
+    with pytest.raises(torch_zip.NOT_READ):
+        torch_zip.load(path)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_a_frame_with_tensors_is_read_by_torch(tmp_path: Path) -> None:
+    path = tmp_path / "00007.frame"
+    torch.save({**_frame(load_generic()), "tensor": torch.ones(2)}, path)
+    assert load_frame(path)["tensor"].tolist() == [1, 1]
 
 
 def test_the_allow_list_is_taken_back_after_an_error() -> None:

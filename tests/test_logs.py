@@ -1,5 +1,6 @@
 """Console, train.log, progress and TensorBoard."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,17 @@ def test_scalars_replace_those_of_an_earlier_run(tmp_path: Path) -> None:
     events = EventAccumulator(str(folder))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("residual")] == [(7, 2.0)]
+
+
+def test_scalars_are_those_that_tensorboard_reads(tmp_path: Path) -> None:
+    points = [(0, 0.0), (1, -2.5), (127, 1e-8), (128, 3.5e37), (70_000, float("inf"))]
+    with logs.scalar_writer(tmp_path) as writer:
+        for step, value in points:
+            writer.add_scalar("tracking/ü" + 200 * "x", value, step)
+            writer.add_scalar("other", step, step)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    read = [(event.step, event.value) for event in events.Scalars("tracking/ü" + 200 * "x")]
+    assert read == [(step, pytest.approx(value, rel=1e-6)) for step, value in points]
+    assert [event.value for event in events.Scalars("other")] == [step for step, _ in points]
+    assert abs(events.Scalars("other")[0].wall_time - time.time()) < 60

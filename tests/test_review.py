@@ -12,12 +12,11 @@ import pytest
 
 from stages import drawing, files, review
 from stages.context import Leader, StageContext
-from stages.drawing import DrawingProcess
 from stages.encode import PictureEncoder
 from stages.pipeline import run_stages
 from stages.video import ffmpeg_binary
 from tracker.errors import InputError, SubjectError
-from tracker.frame_file import load_frame
+from tracker.frame_file import head_params, load_frame
 from tracker.head.generic import load_generic
 from tracker.overlay import GREEN, RED
 from tracker.render import coverage, draw
@@ -238,40 +237,37 @@ def test_failed_encoding_leaves_no_video(tmp_path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_process_of_its_own_draws_the_same(reviewed, tmp_path) -> None:
-    subject, _ = reviewed
-    picture = subject.review_path(3)
-    before, psnr = picture.read_bytes(), json.loads(subject.review_record_path.read_text())["psnr_db"][3]
-    picture.unlink()
-    with DrawingProcess(subject.config_path) as process:
-        assert process.draw(3) == (3, psnr)
-        assert picture.read_bytes() == before
-        with pytest.raises(InputError, match="99999"):
-            process.draw(99999)
-        # An answer with an error is an answer; the next frame is drawn.
-        assert process.draw(2)[0] == 2
-
-
-def test_process_that_died_is_named(reviewed) -> None:
-    subject, _ = reviewed
-    with DrawingProcess(subject.config_path) as process:
-        process.draw(0)
-        process._process.kill()
-        process._process.wait()
-        with pytest.raises(SubjectError, match="frame 1"):
-            process.draw(1)
-
-
-def test_long_clips_are_drawn_beside_tracking_in_a_process(reviewed, monkeypatch) -> None:
+def test_beside_tracking_the_same_is_drawn_with_what_was_prepared(reviewed) -> None:
     subject, config = reviewed
-    used = []
-    monkeypatch.setattr(review, "_OWN_PROCESS_FROM", 2)
-    monkeypatch.setattr(review, "DrawingProcess", lambda path: used.append(path) or DrawingProcess(path))
     leader = Leader()
     leader.end(failed=False)
-    before = subject.video_mp4_path.read_bytes()
+    before = [path.read_bytes() for path in (subject.video_mp4_path, *files.list_images(subject.video_dir))]
     for path in files.list_images(subject.video_dir):
         path.unlink()
-    review.run(subject, config, StageContext("review", subject, "cpu", leader=leader))
-    assert used == [subject.config_path]
-    assert subject.video_mp4_path.read_bytes() == before
+    with review.prepare(subject, config) as rehearsal:
+        review.run(subject, config, StageContext("review", subject, "cpu", leader=leader, prepared=rehearsal))
+        assert rehearsal.model().name == "generic"
+    assert [path.read_bytes() for path in (subject.video_mp4_path, *files.list_images(subject.video_dir))] == before
+
+
+def test_what_fails_in_the_rehearsal_is_said_where_its_head_is_asked_for(reviewed) -> None:
+    subject, config = reviewed
+    with review.prepare(subject, config.model_copy(update={"head_path": "no/such.npz"})) as rehearsal:
+        pass
+    with pytest.raises(InputError, match="no such head model"):
+        rehearsal.model()
+
+
+def test_a_checkpoint_of_another_head_is_not_drawn(painter) -> None:
+    frame = load_frame(painter.subject.checkpoint_path(0))
+    with pytest.raises(InputError, match="tracked with head 'other', not 'generic'"):
+        painter.shown(0, {**frame, "model": "other"})
+
+
+def test_vertices_are_those_of_the_solvers_head(painter) -> None:
+    model = load_generic()
+    for index in (0, 3):
+        frame = load_frame(painter.subject.checkpoint_path(index))
+        expected = model.vertices(head_params(frame, model)).numpy()
+        # 3e-8 measured.
+        np.testing.assert_allclose(painter.shown(index, frame).vertices_head_m, expected, atol=1e-6)

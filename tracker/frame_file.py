@@ -1,12 +1,10 @@
 """The `.frame` checkpoint: metrical-tracker's keys and shapes, with this tracker's own keys beside them.
 
-The file is `torch.save` of a dict of numpy arrays, so `torch.load` refuses it by default. It is read here through an
-allow-list of numpy's own reconstruction functions; no other class can be made by a file.
+The file is `torch.save` of a dict of numpy arrays, so `torch.load` refuses it by default. `tracker.frame_read` reads it
+through an allow-list of numpy's own reconstruction functions; no other class can be made by a file.
 """
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,18 +12,27 @@ import torch
 from torch import Tensor
 
 from tracker.camera import Intrinsics, Pytorch3dCamera, from_pytorch3d, to_pytorch3d
-from tracker.errors import InputError
+from tracker.frame_read import check_head, extrinsics, load_frame
 from tracker.head.model import HeadModel, HeadParams
 from tracker.rotations import matrix_from_6d, matrix_to_6d
-from tracker.safe_pickle import DAMAGE, numpy_allowed
 from tracker.shading import rotate_sh
 from tracker.state import FrameState, eye_angles, eye_rotations
+
+__all__ = [
+    "TrackRecord",
+    "encode_frame",
+    "extrinsics",
+    "extrinsics_of_camera_block",
+    "gaze_angles",
+    "head_params",
+    "load_frame",
+    "state_arrays",
+    "state_from_arrays",
+]
 
 FLAME_SHAPE, FLAME_EXPRESSION, TEXTURE_MODES = 300, 100, 140
 # Version of the keys under `track` and `state`; a reader of an older file can tell.
 TRACK_VERSION = 1
-# torch.save writes zip files.
-_ZIP_START = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -124,51 +131,13 @@ def state_from_arrays(arrays: dict[str, np.ndarray]) -> FrameState:
     return FrameState(**{name: torch.from_numpy(np.asarray(value)) for name, value in arrays.items()})
 
 
-def load_frame(path: Path) -> dict[str, Any]:
-    """Reads a `.frame` file of this tracker or of metrical-tracker.
-
-    Args:
-        path: the checkpoint.
-
-    Returns:
-        Its dict; see docs/frame_file.md for the keys.
-
-    Raises:
-        InputError: the file is missing, damaged or holds anything but arrays, numbers and strings.
-    """
-    try:
-        with path.open("rb") as file, numpy_allowed():
-            if file.read(len(_ZIP_START)) != _ZIP_START:
-                raise ValueError("torch.save did not write it")
-            file.seek(0)
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such checkpoint; run the tracking stage first") from error
-    except (OSError, *DAMAGE) as error:
-        raise InputError(f"{path}: not a readable .frame file ({_reason(error)}); track the subject again") from error
-    if not isinstance(content, dict) or "opencv" not in content or "flame" not in content:
-        raise InputError(f"{path}: lacks the blocks `flame` and `opencv`; track the subject again")
-    return content
-
-
-def _reason(error: Exception) -> str:
-    """Torch's account of a failed load in a few words; its own advice is to switch the protection off."""
-    foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-    if foreign:
-        return f"it holds {foreign[1]}, which no checkpoint needs"
-    lines = str(error).splitlines()
-    return lines[0].split(". ")[0] if lines and not lines[0].startswith("Weights only load failed") else "damaged"
-
-
 def head_params(frame: dict[str, Any], model: HeadModel) -> HeadParams:
     """The head's parameters of a checkpoint, float32, cut to the model's counts and without batch dimension.
 
     Raises:
         InputError: the checkpoint was written for another head model.
     """
-    written_for = frame.get("model", "flame")
-    if written_for != model.name:
-        raise InputError(f"checkpoint {frame['frame_id']} was tracked with head '{written_for}', not '{model.name}'")
+    check_head(frame, model.name)
     block = frame["flame"]
 
     def tensor(key: str) -> Tensor:
@@ -181,13 +150,6 @@ def head_params(frame: dict[str, Any], model: HeadModel) -> HeadParams:
         eyes=matrix_from_6d(tensor("eyes").reshape(2, 6)),
         eyelids=tensor("eyelids"),
     )
-
-
-def extrinsics(frame: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, Intrinsics]:
-    """OpenCV camera of a checkpoint: R (3, 3), t (3,) metres, intrinsics in pixels of the crop, float64."""
-    block = {key: np.asarray(value, np.float64)[0] for key, value in frame["opencv"].items()}
-    K = block["K"]
-    return block["R"], block["t"], Intrinsics(float(K[0, 0]), float(K[0, 2]), float(K[1, 2]))
 
 
 def extrinsics_of_camera_block(frame: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, Intrinsics]:

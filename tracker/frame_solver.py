@@ -32,7 +32,7 @@ from tracker.settings import EnergySettings, TrackingSettings
 from tracker.shading import SH_CONSTANTS, sh_basis
 from tracker.solver import Outcome, SolverSettings, minimise
 from tracker.state import FrameState
-from tracker.surface import sample_visibility, surface_view
+from tracker.surface import SurfaceView, sample_visibility, surface_view
 
 # Colour noise is estimated from the residuals themselves, within these limits (sRGB units): below, 8-bit video noise;
 # above, everything would count as an inlier.
@@ -111,7 +111,8 @@ class FrameSolver:
         Returns:
             The solution; without landmarks only colours are used.
         """
-        problem = self._problem(frame, start, temporal)
+        view = surface_view(self.clip.model, self.clip.shape, start)
+        problem = self._problem(frame, start, temporal, view)
         state, outcomes, solution = start, list[Outcome](), None
         if problem.landmarks and not close:
             solution = minimise(problem, state, SolverSettings(max_steps=self.tracking.steps + 2))
@@ -126,9 +127,10 @@ class FrameSolver:
         levels = pyramid(frame.image, self.tracking.levels)
         term, seen = None, None
         for index in reversed(range(1 if close else self.tracking.levels)):
-            # A tracked frame starts close enough for one test of visibility; one on its own may come from far.
+            # A tracked frame starts close enough for one test of visibility, with the expression predicted for it; one
+            # on its own may come from far.
             if seen is None or temporal is None:
-                seen = self.visible(state)
+                seen = self.visible(state, None if temporal is None else view)
             if seen is None:
                 break
             term = self.contrast_term(levels[index], index, state, seen)
@@ -161,21 +163,22 @@ class FrameSolver:
             self.appearance, self.clip, frame.image, state, seen.vertices_head_m, samples, energy.flow_weight
         )
 
-    def landmarks(self, frame: FrameInput, state: FrameState) -> tuple[LandmarkTerm, ...]:
-        """The landmark term of a frame, or none where no face was found."""
+    def landmarks(self, frame: FrameInput, state: FrameState, view: SurfaceView) -> tuple[LandmarkTerm, ...]:
+        """The landmark term of a frame whose head looks like `view`, or none where no face was found."""
         if frame.dense_px is None:
             return ()
         clip = self.clip
-        view = surface_view(clip.model, clip.shape, state)
         facing = landmark_facing(clip.landmarks, view.normals_head, clip.model, state)
         return (landmark_term(clip.landmarks, clip.landmark_points, frame, facing, self.energy),)
 
-    def _problem(self, frame: FrameInput, state: FrameState, temporal: GaussianTerm | None) -> FrameProblem:
+    def _problem(
+        self, frame: FrameInput, state: FrameState, temporal: GaussianTerm | None, view: SurfaceView
+    ) -> FrameProblem:
         model = self.clip.model
         prior = frame_prior(model, self.energy)
         return FrameProblem(
             intrinsics=self.clip.intrinsics,
-            landmarks=self.landmarks(frame, state),
+            landmarks=self.landmarks(frame, state, view),
             photometric=None,
             gaussians=(prior,) if temporal is None else (prior, temporal),
             gaze=GazeSymmetryTerm(),
@@ -184,10 +187,15 @@ class FrameSolver:
             held=self.held,
         )
 
-    def visible(self, state: FrameState) -> "VisibleSamples | None":
-        """The samples that the camera sees and the calibration saw; None where they are too few to say anything."""
+    def visible(self, state: FrameState, view: SurfaceView | None = None) -> "VisibleSamples | None":
+        """The samples that the camera sees and the calibration saw; None where they are too few to say anything.
+
+        Args:
+            state: pose, and the expression where no view is given.
+            view: the head in its own space, with an expression near the state's.
+        """
         clip = self.clip
-        view = surface_view(clip.model, clip.shape, state)
+        view = view or surface_view(clip.model, clip.shape, state)
         camera = (state, clip.intrinsics)
         seen, normals, cosine = sample_visibility(clip.model, clip.samples.surface, view, camera, clip.size)
         pixels = project_state(clip.sample_points, state, clip.intrinsics)

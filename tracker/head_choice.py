@@ -1,12 +1,16 @@
 """Which head model `head: auto` stands for on this machine."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tracker.config import Config
 from tracker.errors import InputError
-from tracker.head.flame import load_flame
 from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_generic
-from tracker.head.model import HeadModel
+from tracker.head.plain import PlainHead
+
+if TYPE_CHECKING:
+    # torch takes a second to import; naming a model and drawing it do without.
+    from tracker.head.model import HeadModel
 
 
 def head_name(config: Config) -> str:
@@ -23,7 +27,7 @@ def head_name(config: Config) -> str:
     return "flame" if Path(config.flame_geom_path).is_file() else "generic"
 
 
-def load_head_model(config: Config) -> HeadModel:
+def load_head_model(config: Config) -> "HeadModel":
     """Loads the head model that a config asks for, cut to the configured number of modes.
 
     Raises:
@@ -31,12 +35,26 @@ def load_head_model(config: Config) -> HeadModel:
     """
     name = head_name(config)
     if name == "flame":
+        from tracker.head.flame import load_flame
+
         model = load_flame(Path(config.head_path or config.flame_geom_path))
     elif name == "ict":
         raise InputError("head: ict is not read by this version; set head to auto, flame or generic")
     else:
         model = load_generic(Path(config.head_path) if config.head_path else None)
     return model.with_modes(config.num_shape_params, config.num_exp_params)
+
+
+def load_plain_head(config: Config) -> PlainHead:
+    """The same head in numpy; FLAME's pickles need torch to be read, the project's own layout does not.
+
+    Raises:
+        InputError: the model's file is missing or damaged, or this version has no loader for it.
+    """
+    if head_name(config) != "generic":
+        return PlainHead.of(load_head_model(config))
+    path = Path(config.head_path) if config.head_path else GENERIC_HEAD_PATH
+    return PlainHead.read(path).with_modes(config.num_shape_params, config.num_exp_params)
 
 
 def model_files(config: Config) -> list[Path]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 import cv2
 import numpy as np
@@ -46,17 +47,27 @@ def draw_lines(
         colour: RGB.
         thickness: pixels.
     """
-    for line in lines:
-        points = points_px[list(line.points)]
-        known = np.isfinite(points).all(1)
-        if known.all():
-            cv2.polylines(image, [_fixed(points)], line.closed, colour, thickness, cv2.LINE_AA, _SHIFT)
-            continue
-        following = np.roll(np.arange(len(points)), -1)
-        for here, there in enumerate(following if line.closed else following[:-1]):
-            if known[here] and known[there]:
-                ends = _fixed(points[[here, there]])
-                cv2.line(image, tuple(ends[0]), tuple(ends[1]), colour, thickness, cv2.LINE_AA, _SHIFT)
+    known = np.isfinite(points_px).all(1)
+    fixed = _fixed(np.where(known[:, None], points_px, 0))
+    # Whole lines of a kind in one call: cv2 draws them one after another as single calls would.
+    for closed, group in groupby(lines, lambda line: line.closed):
+        ids = [_ids(line) for line in group]
+        whole = [fixed[i] for i in ids if known[i].all()]
+        cv2.polylines(image, whole, closed, colour, thickness, cv2.LINE_AA, _SHIFT)
+        for i in ids:
+            if known[i].all():
+                continue
+            following = np.roll(i, -1)
+            for here, there in zip(i, following if closed else following[:-1], strict=False):
+                if known[here] and known[there]:
+                    ends = tuple(fixed[here]), tuple(fixed[there])
+                    cv2.line(image, *ends, colour, thickness, cv2.LINE_AA, _SHIFT)
+
+
+@lru_cache(maxsize=256)
+def _ids(line: Line) -> np.ndarray:
+    """Landmarks of a line in an array."""
+    return np.array(line.points)
 
 
 def draw_points(image: np.ndarray, points_px: np.ndarray, colour: Colour, radius_px: float = 1.0) -> None:

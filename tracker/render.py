@@ -5,14 +5,18 @@ painted several times. Colours are sRGB in [0, 1]; light and normals are those o
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tracker.camera import Intrinsics
-from tracker.head.model import HeadModel
+from tracker.head.plain import PlainHead
 from tracker.rasterizer import NEAR_M, Fragments, rasterize
 from tracker.render_kernels import composite, downsample_mask, mesh_normals, paint_clay, paint_texture
-from tracker.shading import SH_CONSTANTS
+from tracker.sh_constants import SH_CONSTANTS
+
+if TYPE_CHECKING:
+    from tracker.head.model import HeadModel
 
 # 2 x 2 samples a pixel: silhouettes look smooth, and a 512 x 512 head still takes 25 ms on one core.
 SUPERSAMPLE = 2
@@ -33,12 +37,12 @@ class Surface:
     uv_triangles: np.ndarray
 
     @staticmethod
-    def of(model: HeadModel) -> "Surface":
+    def of(model: "HeadModel | PlainHead") -> "Surface":
         """The surface of a head model."""
         return Surface(
-            model.triangles.cpu().numpy().astype(np.int64),
-            model.uv.cpu().numpy().astype(np.float32),
-            model.uv_triangles.cpu().numpy().astype(np.int64),
+            _array(model.triangles).astype(np.int64),
+            _array(model.uv).astype(np.float32),
+            _array(model.uv_triangles).astype(np.int64),
         )
 
 
@@ -238,3 +242,8 @@ def _mask(drawn: np.ndarray | None, surface: Surface) -> np.ndarray:
 def _values(values: np.ndarray | None, drawing: Drawing) -> np.ndarray:
     count = len(drawing.normals_head)
     return np.ones(count, np.float32) if values is None else np.ascontiguousarray(values, np.float32)
+
+
+def _array(values: Any) -> np.ndarray:
+    """The numbers of an array, or of a tensor on any device."""
+    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)

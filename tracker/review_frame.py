@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from tracker.head.model import LEFT_EYE, RIGHT_EYE, HeadModel, region_triangles
+from tracker.head.plain import LEFT_EYE, RIGHT_EYE, PlainHead, region_triangles
 from tracker.overlay import AMBER, GREEN, GREY, RED, Text, draw_landmarks, footer
 from tracker.render import (
     Drawing,
@@ -20,6 +21,10 @@ from tracker.render import (
     render_geometry,
     rgba_texture,
 )
+
+if TYPE_CHECKING:
+    # Frames are drawn without torch, which takes a second to import.
+    from tracker.head.model import HeadModel
 
 FOOTER_PX = 24
 GEOMETRY_OPACITY = 0.9
@@ -112,7 +117,7 @@ class ReviewFrame:
     psnr_db: float
 
 
-def review_head(model: HeadModel, albedo: np.ndarray, valid: np.ndarray) -> ReviewHead:
+def review_head(model: "HeadModel | PlainHead", albedo: np.ndarray, valid: np.ndarray) -> ReviewHead:
     """Prepares a head model and its appearance.
 
     Args:
@@ -126,7 +131,7 @@ def review_head(model: HeadModel, albedo: np.ndarray, valid: np.ndarray) -> Revi
     for name in MOUTH_REGIONS:
         if name in model.regions:
             mouth[region_triangles(surface.triangles, model.regions[name], count)] = True
-    eyes = model.skin_weights[:, [LEFT_EYE, RIGHT_EYE]].sum(1).numpy() > 0.5
+    eyes = np.asarray(model.skin_weights)[:, [LEFT_EYE, RIGHT_EYE]].sum(1) > 0.5
     measured = eyes[surface.triangles].all(1)
     if "face" in model.regions:
         measured[region_triangles(surface.triangles, model.regions["face"], count)] = True
@@ -138,22 +143,23 @@ def review_head(model: HeadModel, albedo: np.ndarray, valid: np.ndarray) -> Revi
     return ReviewHead(surface, Selection(~mouth, fade), sculpted, measured & ~mouth, rgba_texture(albedo, seen))
 
 
-def _neck_fade(model: HeadModel) -> np.ndarray:
+def _neck_fade(model: "HeadModel | PlainHead") -> np.ndarray:
     """(V,) opacity that fades over the lowest part of the neck: collars hide it, and its end is a cut."""
-    height = model.template[:, 1].numpy()
-    chin = float(height[model.regions["face"].numpy()].min()) if "face" in model.regions else float(np.median(height))
+    height = np.asarray(model.template)[:, 1]
+    face = height[np.asarray(model.regions["face"])] if "face" in model.regions else None
+    chin = float(np.median(height) if face is None else face.min())
     low = float(height.min())
     start, end = low + _FADE[0] * (chin - low), low + _FADE[1] * (chin - low)
     return np.clip((height - start) / max(end - start, 1e-6), 0, 1).astype(np.float32)
 
 
-def _clay_tone(model: HeadModel) -> np.ndarray:
+def _clay_tone(model: "HeadModel | PlainHead") -> np.ndarray:
     """(V,) brightness of the clay by region."""
     tone = np.ones(model.vertex_count, np.float32)
     for names, value in _TONES:
         for name in names:
             if name in model.regions:
-                tone[model.regions[name].numpy()] = value
+                tone[np.asarray(model.regions[name])] = value
     return tone
 
 

@@ -7,20 +7,16 @@ the band's Lambertian transfer (1, 2 pi / 3, pi / 4, with band 0 kept at its bas
 Source: Ramamoorthi and Hanrahan, An Efficient Representation for Irradiance Environment Maps, SIGGRAPH 2001.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
+from tracker.sh_constants import SH_CONSTANTS
+
+__all__ = ["BAND_COUNT", "SH_CONSTANTS", "rotate_sh", "sh_basis", "sh_basis_gradient", "shade"]
+
 BAND_COUNT = 9
-
-_C0 = 1 / math.sqrt(4 * math.pi)
-_C1 = (2 * math.pi / 3) * math.sqrt(3 / (4 * math.pi))
-_C2 = (math.pi / 4) * 3 * math.sqrt(5 / (12 * math.pi))
-_C3 = (math.pi / 4) * 1.5 * math.sqrt(5 / (12 * math.pi))
-_C4 = (math.pi / 4) * 0.5 * math.sqrt(5 / (4 * math.pi))
-
-SH_CONSTANTS = (_C0, _C1, _C1, _C1, _C2, _C2, _C2, _C3, _C4)
+# Of the bands xy, xz, yz; of x^2 - y^2; of 3 z^2 - 1.
+_C2, _C3, _C4 = SH_CONSTANTS[4], SH_CONSTANTS[7], SH_CONSTANTS[8]
 
 
 def sh_basis(normals: Tensor) -> Tensor:

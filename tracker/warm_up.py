@@ -19,6 +19,7 @@ def steps() -> Iterator[None]:
     yield
     from tracker.calibrate import solve_appearance, solve_geometry
     from tracker.clip import FrameInput, held_unknowns
+    from tracker.detectors.segmentation import PersonMatte
     from tracker.frame_solver import FrameSolver
     from tracker.head.generic import load_generic
     from tracker.joint_problem import CalibrationTask, CameraPrior
@@ -58,3 +59,7 @@ def steps() -> Iterator[None]:
         past = past.then(tracked.state, tracked.status)
     yield
     tracker.texture.bake_texture(calibration.clip, task.frames, calibration.states, 64)
+    yield
+    # The calibration's outline follows the person's matte.
+    with PersonMatte() as segmentation:
+        segmentation.matte(frame.image)

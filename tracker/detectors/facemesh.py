@@ -11,6 +11,7 @@ from types import TracebackType
 import numpy as np
 
 from tracker.camera import from_cv2_pixels
+from tracker.detectors.lean_import import lean_mediapipe
 from tracker.detectors.quiet import quiet_stderr
 
 NAME = "mediapipe FaceMesh 0.10.21, refined"
@@ -68,7 +69,8 @@ class FaceMesh:
             tracking: see the class.
         """
         with quiet_stderr():
-            from mediapipe.python.solutions.face_mesh import FaceMesh as Graph
+            with lean_mediapipe():
+                from mediapipe.python.solutions.face_mesh import FaceMesh as Graph
 
             self._graph = Graph(static_image_mode=not tracking, max_num_faces=max_faces, refine_landmarks=True)
             # The first picture makes the graph speak, and so does the first face; a blank picture leaves no track.

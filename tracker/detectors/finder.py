@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracker.detectors.facemesh import Face, FaceMesh
+from tracker.detectors.lean_import import lean_mediapipe
 from tracker.detectors.quiet import quiet_stderr
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class FaceFinder:
     @cached_property
     def _detector(self) -> "FaceDetection":
         with quiet_stderr():
-            from mediapipe.python.solutions.face_detection import FaceDetection
+            with lean_mediapipe():
+                from mediapipe.python.solutions.face_detection import FaceDetection
 
             detector = FaceDetection(min_detection_confidence=_DETECTOR_CONFIDENCE, model_selection=1)
             detector.process(np.zeros((64, 64, 3), np.uint8))

@@ -7,6 +7,7 @@ from types import TracebackType
 
 import numpy as np
 
+from tracker.detectors.lean_import import lean_mediapipe
 from tracker.detectors.quiet import quiet_stderr
 
 NAME = "mediapipe selfie segmentation 0.10.21"
@@ -17,7 +18,8 @@ class PersonMatte:
     """Runs the segmentation graph. Use as a context manager; pictures are independent of one another."""
 
     def __init__(self) -> None:
-        import mediapipe as mp
+        with lean_mediapipe():
+            import mediapipe as mp
 
         with quiet_stderr():
             self._graph = mp.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)

@@ -3,17 +3,18 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from tracker.head.landmark_bias import LandmarkBias
-from tracker.head.model import HeadModel
-from tracker.head.store import load_head
+
+if TYPE_CHECKING:
+    # What draws asks for the path alone and does without torch.
+    from tracker.head.model import HeadModel
 
 GENERIC_HEAD_PATH = Path(__file__).resolve().parents[2] / "assets" / "generic_head.npz"
 
 
-def load_generic(path: Path | None = None) -> HeadModel:
+def load_generic(path: Path | None = None) -> "HeadModel":
     """Reads the generic head.
 
     Args:
@@ -25,6 +26,10 @@ def load_generic(path: Path | None = None) -> HeadModel:
     Raises:
         InputError: the file is missing or damaged.
     """
+    import torch
+
+    from tracker.head.store import load_head
+
     path = GENERIC_HEAD_PATH if path is None else path
     model = load_head(path)
     bias = load_bias(model, path)
@@ -44,12 +49,12 @@ def bias_path(head: Path = GENERIC_HEAD_PATH) -> Path:
     return head.with_name(f"{head.stem}_landmarks.npz")
 
 
-def template_digest(model: HeadModel) -> str:
+def template_digest(model: "HeadModel") -> str:
     """Names a head's geometry: a bias measured on another one does not apply."""
     return hashlib.blake2b(model.template.numpy().tobytes(), digest_size=8).hexdigest()
 
 
-def load_bias(model: HeadModel, head: Path = GENERIC_HEAD_PATH) -> LandmarkBias | None:
+def load_bias(model: "HeadModel", head: Path = GENERIC_HEAD_PATH) -> LandmarkBias | None:
     """The measured landmark bias of a head model, or None where none was measured on this very geometry.
 
     Raises:

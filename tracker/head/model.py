@@ -12,11 +12,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tracker.head.plain import JAW, JOINT_COUNT, LEFT_EYE, NECK, PARENTS, RIGHT_EYE, ROOT, region_triangles
 from tracker.kernels import mesh as kernels
 
-# Joint order of FLAME, kept by every model: root, neck, jaw, left eyeball (at +x), right eyeball.
-ROOT, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
-JOINT_COUNT = 5
+__all__ = [
+    "JAW",
+    "JOINT_COUNT",
+    "LEFT_EYE",
+    "NECK",
+    "RIGHT_EYE",
+    "ROOT",
+    "ContourEmbedding",
+    "Embedding",
+    "HeadModel",
+    "HeadParams",
+    "embed",
+    "embed_torch",
+    "region_triangles",
+    "skin_torch",
+    "vertex_normals",
+    "vertex_normals_torch",
+]
 
 
 @dataclass(frozen=True)
@@ -131,7 +147,7 @@ class HeadModel:
     landmark_offset_std: Tensor | None = None
     landmark_lid_response: Tensor | None = None
     regions: dict[str, Tensor] = field(default_factory=dict)
-    parents: tuple[int, ...] = (-1, 0, 1, 1, 1)
+    parents: tuple[int, ...] = PARENTS
 
     @property
     def vertex_count(self) -> int:
@@ -305,10 +321,3 @@ def vertex_normals_torch(vertices: Tensor, triangles: Tensor) -> Tensor:
     for corner in range(3):
         normals.index_add_(0, triangles[:, corner], face_normals)
     return torch.nn.functional.normalize(normals, dim=-1)
-
-
-def region_triangles(triangles: np.ndarray | Tensor, vertex_ids: np.ndarray | Tensor, vertex_count: int) -> np.ndarray:
-    """Ids of the triangles whose three corners all lie in a region: (M,) int64."""
-    inside = np.zeros(vertex_count, bool)
-    inside[np.asarray(vertex_ids)] = True
-    return np.flatnonzero(inside[np.asarray(triangles)].all(1))

@@ -8,15 +8,12 @@ lmk478_indices (N,); optionally contour_faces (A, 17), contour_bary (A, 17, 3), 
 """
 
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
-from tracker.errors import InputError
 from tracker.head.model import ContourEmbedding, Embedding, HeadModel
-
-_REGION_PREFIX = "region_"
+from tracker.head.plain import REGION_PREFIX, read_head
 
 
 def load_head(path: Path) -> HeadModel:
@@ -31,16 +28,8 @@ def load_head(path: Path) -> HeadModel:
     Raises:
         InputError: the file is missing, damaged or lacks a key.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            data = {key: archive[key] for key in archive.files}
-        return _from_arrays(data)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such head model; `python -m tracker.head.build` makes the generic one") from error
-    except (KeyError, ValueError, OSError, BadZipFile) as error:
-        raise InputError(
-            f"{path}: not a head model in this project's layout ({error}); make or download it again"
-        ) from error
+    model: HeadModel = read_head(path, _from_arrays)
+    return model
 
 
 def save_head(model: HeadModel, path: Path, half_bases: bool = True) -> None:
@@ -67,7 +56,7 @@ def save_head(model: HeadModel, path: Path, half_bases: bool = True) -> None:
         "lmk478_indices": _array(model.landmarks478.indices, np.int32),
     }
     for name, ids in model.regions.items():
-        arrays[_REGION_PREFIX + name] = _array(ids, np.int32)
+        arrays[REGION_PREFIX + name] = _array(ids, np.int32)
     if model.contour is not None:
         arrays["contour_faces"] = _array(model.contour.faces, np.int32)
         arrays["contour_bary"] = _array(model.contour.bary, np.float32)
@@ -107,5 +96,5 @@ def _from_arrays(data: dict[str, np.ndarray]) -> HeadModel:
         landmarks478=Embedding(whole("lmk478_faces"), real("lmk478_bary"), whole("lmk478_indices")),
         pose_correctives=real("pose_correctives") if "pose_correctives" in data else None,
         contour=contour,
-        regions={key[len(_REGION_PREFIX) :]: whole(key) for key in data if key.startswith(_REGION_PREFIX)},
+        regions={key[len(REGION_PREFIX) :]: whole(key) for key in data if key.startswith(REGION_PREFIX)},
     )

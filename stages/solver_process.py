@@ -1,0 +1,255 @@
+"""The stages that need torch, in a process of their own: calibration and tracking.
+
+Torch, its libraries and the solver's kernels take two seconds to load, and a solver on a thread waits for the
+interpreter whenever pictures are cut, drawn or coded. This process loads them while the one that started it finds the
+landmarks, and then runs the stages that it is told to. It speaks by pickles: requests on its standard input, answers on
+its standard output. It ends with its input, in the middle of a stage if need be, so that it does not outlive the run
+that started it, however that ends.
+"""
+
+import contextlib
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from loguru import logger
+
+from stages.manifest import ROOT
+from tracker.errors import SubjectError
+
+if TYPE_CHECKING:
+    from loguru import Message, Record
+
+STAGES = ("calibration", "tracking")
+# Not `-m`: as `__main__` this module's classes would be others than those that the pickles name.
+_START = "import sys; from stages import solver_process; solver_process.main(sys.argv[1], sys.argv[2])"
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Request: look whether a stage has to run, and make all ready for it. The answer: `Begun`."""
+
+    stage: str
+    force: bool
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Answer: whether the stage has to run."""
+
+    runs: bool
+
+
+@dataclass(frozen=True)
+class Go:
+    """Request: run the stage. The answer: `Ended`."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Answer: the stage has run, its manifest is written."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Answer: what a request raised."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Said:
+    """A line of the log; comes before the answer."""
+
+    level: str
+    text: str
+    name: str
+    line: int
+
+
+class SolverProcess:
+    """The process, seen from the run that started it. Use as a context manager."""
+
+    def __init__(self, config_path: Path, device: str) -> None:
+        """Starts it for the subject of a resolved config file."""
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _START, str(config_path), device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+
+    def __enter__(self) -> "SolverProcess":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._pipes[0].close()
+        self._pipes[1].close()
+        self._process.wait()
+
+    def begin(self, stage: str, force: bool) -> bool:
+        """Makes all ready for a stage; False where it is up to date.
+
+        Raises:
+            InputError: an input is missing.
+            SubjectError: the process died.
+        """
+        self._send(Begin(stage, force))
+        return bool(self._answer(stage).runs)
+
+    def start(self) -> None:
+        """Lets the stage that was begun run; `wait` waits for its end."""
+        self._send(Go())
+
+    def wait(self, stage: str) -> None:
+        """Waits for the end of the stage.
+
+        Raises:
+            SubjectError: the process died; else what the stage raised.
+        """
+        self._answer(stage)
+
+    @property
+    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        return self._process.stdin, self._process.stdout
+
+    def _send(self, request: Any) -> None:
+        # Where the process has gone, waiting for its answer says so.
+        with contextlib.suppress(BrokenPipeError):
+            pickle.dump(request, self._pipes[0])
+            self._pipes[0].flush()
+
+    def _answer(self, stage: str) -> Any:
+        while True:
+            try:
+                answer = pickle.load(self._pipes[1])
+            except (EOFError, pickle.UnpicklingError) as error:
+                code = self._process.wait()
+                reason = f"{stage}: its process ended with code {code}; run again, it goes on there"
+                raise SubjectError(reason) from error
+            if isinstance(answer, Said):
+                _say_again(answer)
+            elif isinstance(answer, Failed):
+                raise answer.error
+            else:
+                return answer
+
+
+def _say_again(said: Said) -> None:
+    """Logs a line as if it had been said here, so that console and train.log have one writer."""
+
+    def place(record: "Record") -> None:
+        record["name"], record["line"] = said.name, said.line
+
+    logger.patch(place).log(said.level, "{}", said.text)
+
+
+# ---- within the process
+
+
+class _Requests:
+    """Requests as they come; a thread reads them, so that the end of the input is seen also while a stage runs."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=self._read, name="requests", daemon=True).start()
+
+    def waiting(self) -> bool:
+        """Whether one has come."""
+        return not self._waiting.empty()
+
+    def next(self) -> Any:
+        """Waits for the next one."""
+        return self._waiting.get()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                self._waiting.put(pickle.load(self._pipe))
+            except (EOFError, pickle.UnpicklingError):
+                # Nobody waits for an answer any more. At once: what is half written has a temporary name.
+                os._exit(0)
+
+
+class _Answers:
+    """Where answers go; threads of a stage may log at the same time."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def send(self, answer: Any) -> None:
+        """Sends one."""
+        with self._lock, contextlib.suppress(BrokenPipeError):
+            pickle.dump(answer, self._pipe)
+            self._pipe.flush()
+
+    def say(self, message: "Message") -> None:
+        """Sends a line of the log."""
+        record = message.record
+        self.send(Said(record["level"].name, record["message"], record["name"] or "", record["line"]))
+
+
+def main(config_path: str, device: str) -> None:
+    """Runs stages as they are asked for; an interrupt from the keyboard, which the other process gets too, ends it."""
+    with contextlib.suppress(KeyboardInterrupt):
+        _serve(Path(config_path), device)
+
+
+def _serve(config_path: Path, device: str) -> None:
+    from stages.pipeline import StageRunner
+
+    answers = _Answers(_own_output())
+    requests = _Requests(sys.stdin.buffer)
+    logger.remove()
+    logger.add(answers.say, level="DEBUG", format="{message}")
+    _warm_up(requests)
+    runner = StageRunner.of(config_path, device)
+    while True:
+        request = requests.next()
+        try:
+            if isinstance(request, Begin):
+                answers.send(Begun(runner.begin(request.stage, request.force)))
+            else:
+                runner.go()
+                answers.send(Ended())
+        except Exception as error:  # noqa: BLE001, it is raised again where the answer is read
+            error.add_note(traceback.format_exc())
+            answers.send(Failed(_sendable(error)))
+
+
+def _warm_up(requests: _Requests) -> None:
+    """Loads libraries and kernels until there is something to do."""
+    from tracker import warm_up
+
+    for _ in warm_up.steps():
+        if requests.waiting():
+            return
+
+
+def _own_output() -> IO[bytes]:
+    """The standard output; what anything else prints there goes to standard error."""
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return pipe
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or one that says the same where it cannot be pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001, whatever a class may do when it is taken apart and put together
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
