@@ -76,8 +76,8 @@ def _draw(buffer: Tensor, size: tuple[int, int], batch: tuple[Tensor, Tensor, Te
     area = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
     b = (place[..., 0] * v[:, None, 1] - place[..., 1] * v[:, None, 0]) / area[:, None]
     c = (u[:, None, 0] * place[..., 1] - u[:, None, 1] * place[..., 0]) / area[:, None]
-    inverse = corners[:, :, 2]
-    flat = inverse[:, None, 0] + b * (inverse[:, 1] - inverse[:, 0])[:, None] + c * (inverse[:, 2] - inverse[:, 0])[:, None]
+    inverse = corners[:, :, 2, None]
+    flat = inverse[:, 0] + b * (inverse[:, 1] - inverse[:, 0]) + c * (inverse[:, 2] - inverse[:, 0])
     inside = (b >= -_EDGE) & (c >= -_EDGE) & (b + c <= 1 + _EDGE) & (at <= last[:, None]).all(2)
     depth = torch.where(inside, 1 / flat, torch.inf)
     height, width = size

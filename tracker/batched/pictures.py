@@ -91,7 +91,7 @@ def local_contrast(pixels: Tensor, points_px: Tensor, axes: Tensor, window: Tens
     Returns:
         (B, N, 3) and (B, N, 3, 2).
     """
-    batch, count = points_px.shape[:2]
+    count = points_px.shape[1]
     where = points_px[:, :, None] + window[:, :2] @ axes.mT
     around, slopes = (part.unflatten(1, (count, -1)) for part in sample(pixels, where.flatten(1, 2)))
     mean = (around * window[:, 2:]).sum(2) + DARKEST_MEAN

@@ -62,10 +62,9 @@ class BatchSolver:
             The solutions, one a frame, as `FrameSolver.solve` gives them.
         """
         with torch.no_grad():
-            start = BatchState.of(starts, self.device)
-            problem = self.problem(frames, start, predicted)
+            problem = self.problem(frames, starts, predicted)
             levels = pyramids([frame.image for frame in frames], self.solver.tracking.levels, self.device)
-            stages, seen, term = self._descend(problem, levels, start, any(state is None for state in predicted))
+            stages, seen, term = self._descend(problem, levels, BatchState.of(starts, self.device), None in predicted)
             solution = stages[0][0]
             for later, asked in stages[1:]:
                 solution = later.where(asked, solution)
@@ -79,17 +78,13 @@ class BatchSolver:
             return _solutions(state, asked, [stage[0].history for stage in stages], figures, (H, g))
 
     def problem(
-        self, frames: Sequence[FrameInput], start: BatchState, predicted: Sequence[FrameState | None]
+        self, frames: Sequence[FrameInput], starts: Sequence[FrameState], predicted: Sequence[FrameState | None]
     ) -> BatchProblem:
-        """The energy of the frames without colours, facing of the landmarks judged at the start."""
+        """The energy of the frames without colours, facing of the landmarks judged at the starts."""
+        targets = [start if state is None else state for start, state in zip(starts, predicted, strict=True)]
         linked = torch.tensor([state is not None for state in predicted]).to(self.device)
-        states = [state for state in predicted if state is not None]
-        target = start
-        if states:
-            places = iter(BatchState.of(states, self.device).flat())
-            rows = [next(places) if state is not None else row for state, row in zip(predicted, start.flat(), strict=True)]
-            target = start.from_flat(torch.stack(rows))
-        return BatchProblem(self.on_device.fixed, target, linked, self._landmarks(frames, start), None)
+        landmarks = self._landmarks(frames, BatchState.of(starts, self.device))
+        return BatchProblem(self.on_device.fixed, BatchState.of(targets, self.device), linked, landmarks, None)
 
     def contrast_term(self, level: BatchLevel, index: int, state: BatchState, seen: Seen) -> BatchContrast:
         """The photometric terms of pictures, their noise taken from their own residuals.
@@ -169,7 +164,8 @@ class BatchSolver:
         clip = self.on_device
         pixels = clip.samples.project(state, clip.fixed.lens)
         normals_cam = seen.normals @ state.R.mT
-        light, l1 = fit_light(level, pixels, (clip.albedo, normals_cam, seen), state.light, self.solver.tracking.light_std)
+        light_std = self.solver.tracking.light_std
+        light, l1 = fit_light(level, pixels, (clip.albedo, normals_cam, seen), state.light, light_std)
         return replace(state, light=light), l1
 
 

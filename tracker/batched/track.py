@@ -1,0 +1,229 @@
+"""The track of a clip in chunks of consecutive frames that advance in step: frame i of each chunk in one batch.
+
+A chunk does not know the one before it. It begins a few frames early, anew from the landmarks; those frames are thrown
+away, and by the first that is kept the prediction is warm. Where the face was not found in any of them, the chunk's
+frames up to the first with a face are tracked once more behind the chunk before, one by one.
+
+Chunks are counted from frame 0 and do not depend on where a run begins, so that one that is taken up again gives what
+it would have given.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from tracker.batched.solver import BatchSolver
+from tracker.clip import FrameInput, frame_bounds, frame_prior, step_scale
+from tracker.frame_solver import FrameSolution, FrameSolver
+from tracker.problem import FrameProblem
+from tracker.residuals.prior import GazeSymmetryTerm
+from tracker.solver import Outcome, SolverSettings, minimise
+from tracker.state import FrameState
+from tracker.track import Beginning, Past, TrackedFrame, begin_frame, end_frame, temporal_term, track_frame
+
+# Frames of a chunk, and frames that it begins early: docs/solver.md says what a longer run-in changes.
+CHUNK_FRAMES = 32
+RUN_IN_FRAMES = 4
+_START = Past(None, None, "")
+
+Timed = tuple[int, TrackedFrame, float]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive frames.
+
+    Attributes:
+        early: first frame that is tracked.
+        first: first frame that is kept.
+        stop: the frame behind the last one.
+    """
+
+    early: int
+    first: int
+    stop: int
+
+
+def windows(first: int, count: int, batch: int) -> Iterator[list[Chunk]]:
+    """The chunks that are tracked in step, window after window.
+
+    Args:
+        first: where to begin, at a multiple of batch x `CHUNK_FRAMES`.
+        count: frames of the clip.
+        batch: chunks of a window at most.
+    """
+    for window in range(first, count, batch * CHUNK_FRAMES):
+        starts = range(window, min(window + batch * CHUNK_FRAMES, count), CHUNK_FRAMES)
+        yield [Chunk(max(s - RUN_IN_FRAMES, 0), s, min(s + CHUNK_FRAMES, count)) for s in starts]
+
+
+def reading_order(first: int, count: int, batch: int) -> Iterator[int]:
+    """Frames in the order in which `track_chunks` takes their pictures."""
+    for window in windows(first, count, batch):
+        for together in _in_step(window):
+            yield from (chunk.early + place for place, chunk in together)
+
+
+def resumed_first(load: Callable[[int], FrameInput], needed: int, batch: int) -> int:
+    """The latest window from which the frames from `needed` on come out as in an uninterrupted run.
+
+    Args:
+        load: reads a frame.
+        needed: first frame that is wanted.
+        batch: chunks of a window at most.
+    """
+    length = batch * CHUNK_FRAMES
+    first = needed // length * length
+    while first > 0 and all(load(i).dense_px is None for i in range(first - RUN_IN_FRAMES, first)):
+        first -= length
+    return first
+
+
+def track_chunks(
+    solver: BatchSolver,
+    pictures: Iterator[FrameInput],
+    load: Callable[[int], FrameInput],
+    span: tuple[int, int],
+    batch: int,
+) -> Iterator[Timed]:
+    """Tracks a clip.
+
+    Args:
+        solver: of the calibrated clip.
+        pictures: frames in `reading_order`.
+        load: reads a frame again, of those few that are tracked twice.
+        span: where to begin (see `windows`), and the number of the clip's frames.
+        batch: chunks of a window at most; memory grows with it, but not with the clip.
+
+    Yields:
+        Number, result and milliseconds of every frame from the first on, in order.
+    """
+    past = _START
+    for window in windows(*span, batch):
+        for lane in _track_window(solver, pictures, window):
+            for index, tracked, milliseconds in _joined(solver.solver, load, lane, past):
+                past = past.then(tracked.state, tracked.status)
+                yield index, tracked, milliseconds
+
+
+@dataclass
+class _Lane:
+    """One chunk on its way.
+
+    Attributes:
+        chunk: its frames.
+        past: of its next frame.
+        anchor: its first frame with something to start from.
+        kept: its results.
+    """
+
+    chunk: Chunk
+    past: Past
+    anchor: int | None
+    kept: list[Timed]
+
+    def take(self, index: int, tracked: TrackedFrame, begun: bool, milliseconds: float) -> None:
+        """Takes the result of a frame."""
+        if begun and self.anchor is None:
+            self.anchor = index
+        if self.anchor is not None or self.chunk.first == 0:
+            self.past = self.past.then(tracked.state, tracked.status)
+        if index >= self.chunk.first:
+            self.kept.append((index, tracked, milliseconds))
+
+
+def _in_step(window: list[Chunk]) -> Iterator[list[tuple[int, Chunk]]]:
+    """The chunks of a window that have a frame at each place."""
+    for place in range(max(chunk.stop - chunk.early for chunk in window)):
+        yield [(place, chunk) for chunk in window if chunk.early + place < chunk.stop]
+
+
+def _track_window(solver: BatchSolver, pictures: Iterator[FrameInput], window: list[Chunk]) -> list[_Lane]:
+    lanes = {chunk.first: _Lane(chunk, _START, None, []) for chunk in window}
+    for together in _in_step(window):
+        frames = [next(pictures) for _ in together]
+        started = time.perf_counter()
+        going = [lanes[chunk.first] for _, chunk in together]
+        found = track_batch(solver, frames, [lane.past for lane in going])
+        share = (time.perf_counter() - started) * 1000 / len(together)
+        for (place, chunk), lane, (tracked, begun) in zip(together, going, found, strict=True):
+            lane.take(chunk.early + place, tracked, begun, share)
+    return list(lanes.values())
+
+
+def _joined(solver: FrameSolver, load: Callable[[int], FrameInput], lane: _Lane, past: Past) -> Iterator[Timed]:
+    """A chunk's frames; those before it found anything are tracked once more behind the chunk before."""
+    last = lane.chunk.stop - 1 if lane.anchor is None else lane.anchor
+    for index, tracked, milliseconds in lane.kept:
+        if index > last or past.last is None:
+            yield index, tracked, milliseconds
+            continue
+        started = time.perf_counter()
+        again = track_frame(solver, load(index), past)
+        past = past.then(again.state, again.status)
+        yield index, again, milliseconds + (time.perf_counter() - started) * 1000
+
+
+def track_batch(
+    solver: BatchSolver, frames: Sequence[FrameInput], pasts: Sequence[Past]
+) -> list[tuple[TrackedFrame, bool]]:
+    """Tracks one frame of each of several chunks, by the rules of `tracker.track.track_frame`.
+
+    Restarts from landmarks, and the flow of frames without a face, are solved on the host.
+
+    Args:
+        solver: of the calibrated clip.
+        frames: B pictures and detections.
+        pasts: the frames before each.
+
+    Returns:
+        The tracked frames, and whether each had something to start from.
+    """
+    single = solver.solver
+    begun = [begin_frame(single, frame, past) for frame, past in zip(frames, pasts, strict=True)]
+    flowed = [_flowed(single, frame, beginning) for frame, beginning in zip(frames, begun, strict=True)]
+    going = [b for b, (start, _) in enumerate(flowed) if start is not None]
+    solutions: list[FrameSolution | None] = [None] * len(frames)
+    if going:
+        starts = [start for start, _ in flowed if start is not None]
+        predicted = [begun[b].predicted if begun[b].linked else None for b in going]
+        for b, found in zip(going, solver.solve([frames[b] for b in going], starts, predicted), strict=True):
+            solutions[b] = replace(found, outcomes=(*flowed[b][1], *found.outcomes))
+    ended = []
+    for frame, past, beginning, solution in zip(frames, pasts, begun, solutions, strict=True):
+        ended.append((end_frame(single, frame, past, beginning, solution), solution is not None))
+    return ended
+
+
+def _flowed(
+    solver: FrameSolver, frame: FrameInput, beginning: Beginning
+) -> tuple[FrameState | None, tuple[Outcome, ...]]:
+    """Where a frame starts once optical flow has led it, and how that solve ended."""
+    start = beginning.start
+    flow = None if start is None or frame.dense_px is not None else solver.flow(frame, start)
+    if start is None or flow is None:
+        return start, ()
+    clip, energy = solver.clip, solver.energy
+    problem = FrameProblem(
+        intrinsics=clip.intrinsics,
+        landmarks=(flow,),
+        photometric=None,
+        gaussians=(frame_prior(clip.model, energy), temporal_term(solver, start)),
+        gaze=GazeSymmetryTerm(),
+        bounds=frame_bounds(clip.model),
+        scale=step_scale(clip.model, energy),
+        held=solver.held,
+    )
+    solution = minimise(problem, start, SolverSettings(max_steps=solver.tracking.steps))
+    return solution.state, (solution.outcome,)
+
+
+def chunk_count(batch: int, device: str) -> int:
+    """Chunks solved at once for a setting `tracking.batch`: 0 leaves it to the device, one by one on the CPU."""
+    return batch or (_ON_GPU if torch.device(device).type == "cuda" else 0)
+
+
+# Chunks at once on a GPU where the config leaves it open.
+_ON_GPU = 16
