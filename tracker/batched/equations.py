@@ -66,7 +66,7 @@ def bounded_step(H: Tensor, g: Tensor, free: Tensor, lowest: Tensor, highest: Te
     """
     size = torch.diagonal(H, dim1=1, dim2=2).clamp_min(1e-30).rsqrt()
     scaled = H * size[:, :, None] * size[:, None]
-    identity = torch.eye(H.shape[1], device=H.device)
+    identity = torch.eye(H.shape[1], dtype=H.dtype, device=H.device)
     step, moving = torch.zeros_like(g), free
     solved = torch.ones_like(g[:, 0], dtype=torch.bool)
     for _ in range(_BOUND_PASSES):
@@ -140,4 +140,4 @@ def inverse_left_jacobian(w: Tensor) -> Tensor:
     half = safe.sqrt() / 2
     closed = (1 - half / torch.tan(half)) / safe
     series = 1 / 12 + squared / 720 + squared**2 / 30240
-    return torch.eye(3, device=w.device) - 0.5 * k + torch.where(small, series, closed) * (k @ k)
+    return torch.eye(3, dtype=w.dtype, device=w.device) - 0.5 * k + torch.where(small, series, closed) * (k @ k)

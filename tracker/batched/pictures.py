@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tracker.image import pyramid
 from tracker.kernels.contrast import DARKEST_MEAN, HALF
 from tracker.local_contrast import WINDOW
 
@@ -36,8 +37,14 @@ def pyramids(images: Sequence[np.ndarray], levels: int, device: torch.device | s
     Args:
         images: B pictures (H, W, 3), uint8 RGB.
         levels: number of levels; each is half the size of the one before.
-        device: where they are made; only the bytes of the pictures travel.
+        device: where they are made; only the bytes of the pictures travel. Where a level would have half a pixel
+            over, OpenCV makes them on the host.
     """
+    if any(side % 2 ** (levels - 1) for side in images[0].shape[:2]):
+        made = [pyramid(image, levels) for image in images]
+        return [
+            BatchLevel(torch.stack([one[k].pixels for one in made]).to(device), made[0][k].scale) for k in range(levels)
+        ]
     current = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() * (1 / 255)
     result = []
     for level in range(levels):

@@ -114,7 +114,8 @@ class BatchPoints:
 
     def _skin(self, state: BatchState) -> "_Skin":
         rotations = torch.cat([state.jaw[:, None], eye_rotations(state.eyes)], 1)
-        deltas = rotations - torch.eye(3, device=rotations.device)
+        identity = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
+        deltas = rotations - identity
         unposed = self.rest + (state.expression @ self.basis.flatten(0, 1).mT).unflatten(1, (-1, 3))
         pivots = self.pivots.expand(len(deltas), 3, 3)
         if self.pivot_basis is not None:
@@ -124,8 +125,7 @@ class BatchPoints:
         blended = (self.weights @ deltas.flatten(2)).unflatten(2, (3, 3))
         turned = (blended @ unposed[..., None])[..., 0] - self.weights @ (deltas @ pivots[..., None])[..., 0]
         lids = (state.eyelids @ self.lid_basis.flatten(0, 1).mT).unflatten(1, (-1, 3))
-        transform = blended + torch.eye(3, device=rotations.device)
-        return _Skin(unposed + turned + lids, unposed, transform, rotations, deltas, pivots)
+        return _Skin(unposed + turned + lids, unposed, blended + identity, rotations, deltas, pivots)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +151,7 @@ def _axes(eyes: Tensor) -> Tensor:
 def _turn_derivatives(rotations: Tensor, axes: Tensor) -> Tensor:
     """Derivative (B, 27, 7) of the three rotations' elements by jaw (3), yaw and pitch of both eyes."""
     out = rotations.new_zeros(len(rotations), 27, 7)
-    units = skew(torch.eye(3, device=rotations.device))
+    units = skew(torch.eye(3, dtype=rotations.dtype, device=rotations.device))
     out[:, 0:9, 0:3] = (units @ rotations[:, None, 0]).flatten(2).mT
     for side in range(2):
         turned = skew(axes[:, side]) @ rotations[:, None, 1 + side]

@@ -64,7 +64,9 @@ class BatchSolver:
         with torch.no_grad():
             problem = self.problem(frames, starts, predicted)
             levels = pyramids([frame.image for frame in frames], self.solver.tracking.levels, self.device)
-            stages, seen, term = self._descend(problem, levels, BatchState.of(starts, self.device), None in predicted)
+            faces = torch.tensor([frame.dense_px is not None for frame in frames]).to(self.device)
+            start, alone = BatchState.of(starts, self.device), None in predicted
+            stages, seen, term = self._descend(problem, levels, (start, faces), alone)
             solution = stages[0][0]
             for later, asked in stages[1:]:
                 solution = later.where(asked, solution)
@@ -116,11 +118,17 @@ class BatchSolver:
         return replace(seen, mask=seen.mask & inside(pixels, clip.clip.size))
 
     def _descend(
-        self, problem: BatchProblem, levels: list[BatchLevel], start: BatchState, alone: bool
+        self, problem: BatchProblem, levels: list[BatchLevel], begin: tuple[BatchState, Tensor], alone: bool
     ) -> tuple[list[_Stage], Seen, BatchContrast]:
-        """All solves with the frames that took part in each, and what the finest level looked at."""
-        tracking = self.solver.tracking
-        asked = (problem.landmarks.confidence > 0).any(1)
+        """All solves with the frames that took part in each, and what the finest level looked at.
+
+        Args:
+            problem: without colours.
+            levels: the pictures.
+            begin: first states, and (B,) which frames have a face.
+            alone: some frame has no prediction.
+        """
+        tracking, (start, asked) = self.solver.tracking, begin
         stages = [(minimise(problem, start, asked, SolverSettings(max_steps=tracking.steps + 2)), asked)]
         state, seen = stages[0][0].state, None
         asked, settings = torch.ones_like(asked), SolverSettings(max_steps=tracking.steps)
