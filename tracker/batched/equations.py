@@ -1,12 +1,13 @@
 """Normal equations of B frames and their bounded step, without a question to the host."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tracker.batched.state import BatchState, pick
-from tracker.rotations import log_so3, skew
+from tracker.rotations import skew
 from tracker.state import Layout
 
 # As in `tracker.normal_equations`; all passes are made, because asking whether one is still needed would wait.
@@ -65,25 +66,27 @@ def bounded_step(H: Tensor, g: Tensor, free: Tensor, lowest: Tensor, highest: Te
         (B, P) steps, zero where a matrix is not positive definite, and (B,) whether it was.
     """
     size = torch.diagonal(H, dim1=1, dim2=2).clamp_min(1e-30).rsqrt()
-    scaled = H * size[:, :, None] * size[:, None]
+    H, g, low, high = H * size[:, :, None] * size[:, None], g * size, lowest / size, highest / size
     identity = torch.eye(H.shape[1], dtype=H.dtype, device=H.device)
-    step, moving = torch.zeros_like(g), free
-    solved = torch.ones_like(g[:, 0], dtype=torch.bool)
-    for _ in range(_BOUND_PASSES):
-        resting = torch.where(moving, 0, step)
-        right = (g + (H @ resting[..., None])[..., 0]) * size * moving
+    step, slope, moving = torch.zeros_like(g), g, free
+    failed = torch.zeros_like(g[:, 0], dtype=torch.int32)
+    for number in range(_BOUND_PASSES):
+        # The step that is left, over those that move: the slope at where the others rest.
         both = moving[:, :, None] & moving[:, None]
-        factor, info = torch.linalg.cholesky_ex(torch.where(both, scaled, identity))
-        found = -torch.cholesky_solve(right[..., None], factor)[..., 0] * size
-        solved = solved & (info == 0) & torch.isfinite(found).all(1)
-        step = torch.where(moving, found, step)
-        over = moving & ((step < lowest) | (step > highest))
-        step = torch.maximum(torch.minimum(step, highest), lowest)
-        # What was set on a bound and would rather come back is let go again, once nothing more is carried over.
-        slope = (H @ step[..., None])[..., 0] + g
-        inward = ((step <= lowest) & (slope < 0)) | ((step >= highest) & (slope > 0))
-        back = free & ~moving & inward & (lowest < highest) & ~over.any(1, keepdim=True)
-        moving = (moving & ~over) | back
+        factor, info = torch.linalg.cholesky_ex(torch.where(both, H, identity))
+        failed = failed + info.abs()
+        step = step - torch.cholesky_solve((slope * moving)[..., None], factor)[..., 0]
+        inside = torch.maximum(torch.minimum(step, high), low)
+        over = moving & (inside != step)
+        step = inside
+        if number + 1 < _BOUND_PASSES:
+            slope = (H @ step[..., None])[..., 0] + g
+            # What was set on a bound and would rather come back is let go again, once nothing more is carried over.
+            inward = ((step <= low) & (slope < 0)) | ((step >= high) & (slope > 0))
+            back = free & ~moving & inward & (low < high) & ~over.any(1, keepdim=True)
+            moving = (moving & ~over) | back
+    step = step * size
+    solved = (failed == 0) & torch.isfinite(step).all(1)
     return torch.where(solved[:, None], step, 0), solved
 
 
@@ -107,34 +110,60 @@ def box(state: BatchState, limits: Tensor, held: Tensor, gradient: Tensor) -> tu
 
 def difference(now: BatchState, then: BatchState) -> Tensor:
     """(B, P) steps in `Layout` order that lead from one state to the other; rotations by logarithm."""
-    rotation, jaw = log_so3(now.R @ then.R.mT), log_so3(now.jaw @ then.jaw.mT)
+    turns = short_log(torch.stack([now.R @ then.R.mT, now.jaw @ then.jaw.mT]))
     inner = now.values() - then.values()
-    return torch.cat([rotation, now.t - then.t, jaw, inner[:, Layout.eyes.start :]], 1)
+    return torch.cat([turns[0], now.t - then.t, turns[1], inner[:, Layout.eyes.start :]], 1)
 
 
-def gaussian(now: BatchState, then: BatchState, inverse_std: Tensor) -> BatchEquations:
+def short_log(R: Tensor) -> Tensor:
+    """Axis-angle vectors of rotations (..., 3, 3) by less than three radians, in a few operations.
+
+    A state lies within a fraction of a radian of its prediction; `tracker.rotations.log_so3` serves all angles.
+    """
+    sine = torch.stack([R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]], -1) / 2
+    size = sine.square().sum(-1, keepdim=True).sqrt()
+    cosine = (torch.diagonal(R, dim1=-2, dim2=-1).sum(-1, keepdim=True) - 1) / 2
+    # Below a ten thousandth the quotient is one to float32's last digit.
+    return sine * torch.where(size < 1e-4, 1.0, torch.atan2(size, cosine) / size.clamp_min(1e-4))
+
+
+def gaussians(now: BatchState, means: Sequence[tuple[BatchState, Tensor]]) -> BatchEquations:
     """Independent normal distributions of every unknown: the twin of `tracker.kernels.frame.add_gaussian`.
 
     Args:
         now: B states.
-        then: their means.
-        inverse_std: (P,) or (B, P).
+        means: mean (B, or one for all) and inverse standard deviations (B, P) or (P,) of each distribution.
+
+    Returns:
+        The sum over the distributions.
     """
-    steps = difference(now, then)
-    residual = steps * inverse_std
-    jacobian = torch.diag_embed(inverse_std.expand_as(steps).clone())
-    for block in (Layout.rotation, Layout.jaw):
-        left = inverse_left_jacobian(steps[:, block])
-        jacobian[:, block, block] = inverse_std.expand_as(steps)[:, block, None] * left
-    return of_rows(jacobian, residual, 0.5 * residual.square().sum(1))
+    steps = torch.stack([difference(now, mean) for mean, _ in means])
+    inverse = torch.stack([inverse.expand_as(steps[0]) for _, inverse in means])
+    weight = inverse.square()
+    pull = weight * steps
+    H, g = torch.diag_embed(weight.sum(0)), pull.sum(0)
+    blocks = Layout.rotation, Layout.jaw
+    turns, strength, pulls = (torch.stack([x[..., b] for b in blocks], -2) for x in (steps, weight, pull))
+    left = inverse_left_jacobian(turns)
+    by_turn = (left.mT @ (strength[..., None] * left)).sum(0), (left.mT @ pulls[..., None])[..., 0].sum(0)
+    for place, block in enumerate(blocks):
+        H[:, block, block], g[:, block] = by_turn[0][:, place], by_turn[1][:, place]
+    return BatchEquations(H, g, 0.5 * (pull * steps).sum((0, 2)))
+
+
+def gaussians_cost(now: BatchState, means: Sequence[tuple[BatchState, Tensor]]) -> Tensor:
+    """(B,) the cost of `gaussians` alone."""
+    return sum(
+        (0.5 * (difference(now, mean) * inverse).square().sum(1) for mean, inverse in means), now.t.new_zeros(())
+    )
 
 
 def inverse_left_jacobian(w: Tensor) -> Tensor:
-    """Derivative (B, 3, 3) of log(exp(d) exp(w)) by d at d = 0, for w (B, 3).
+    """Derivative (..., 3, 3) of log(exp(d) exp(w)) by d at d = 0, for w (..., 3).
 
     Source: Sola et al., A micro Lie theory, 2018, equation 146.
     """
-    k, squared = skew(w), w.square().sum(1)[:, None, None]
+    k, squared = skew(w), w.square().sum(-1)[..., None, None]
     small = squared < _SMALL_ANGLE**2
     safe = torch.where(small, 1.0, squared)
     half = safe.sqrt() / 2

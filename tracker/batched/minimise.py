@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tracker.batched.equations import BatchEquations, bounded_step, box, difference, gaussian
+from tracker.batched.equations import BatchEquations, bounded_step, box, difference, gaussians, gaussians_cost
 from tracker.batched.state import BatchState
 from tracker.batched.terms import BatchContrast, BatchLandmarks
 from tracker.camera import Intrinsics
 from tracker.solver import MAX_DAMPING, Outcome, SolverSettings
+from tracker.state import Layout
 
 # How a frame ended, by number.
 STATUS = ("max iterations", "converged", "singular", "non-finite")
@@ -68,28 +69,32 @@ class BatchProblem:
         equations = self.landmarks.linearise(state, self.fixed.lens)
         if self.contrast is not None:
             equations = equations + self.contrast.linearise(state, self.fixed.lens)
-        return equations + self._rest(state) + self.temporal(state)
+        eyes = state.eyes.flatten(1)
+        pull = eyes @ self.fixed.gaze
+        pad = (Layout.eyes.start, state.expression.shape[1] + 2)
+        H = torch.nn.functional.pad(self.fixed.gaze, (*pad, *pad))
+        gaze = BatchEquations(H, torch.nn.functional.pad(pull, pad), 0.5 * (pull * eyes).sum(1))
+        return equations + gaze + gaussians(state, (self._prior, self._time))
 
     def cost(self, state: BatchState) -> Tensor:
         """(B,) robust cost of all terms."""
         cost = self.landmarks.cost(state, self.fixed.lens)
         if self.contrast is not None:
             cost = cost + self.contrast.cost(state, self.fixed.lens)
-        return cost + self._rest(state).cost + self.temporal(state).cost
+        eyes = state.eyes.flatten(1)
+        return cost + 0.5 * ((eyes @ self.fixed.gaze) * eyes).sum(1) + gaussians_cost(state, (self._prior, self._time))
 
     def temporal(self, state: BatchState) -> BatchEquations:
-        """The pull to the prediction; nothing for a frame on its own."""
-        return gaussian(state, self.predicted, self.fixed.temporal_inverse_std * self.linked[:, None])
+        """The pull to the prediction alone; nothing for a frame on its own."""
+        return gaussians(state, (self._time,))
 
-    def _rest(self, state: BatchState) -> BatchEquations:
-        """Priors and symmetry of gaze."""
-        prior = gaussian(state, self.fixed.prior, self.fixed.prior_inverse_std)
-        eyes = state.eyes.flatten(1)
-        pull = eyes @ self.fixed.gaze
-        pad = (9, state.expression.shape[1] + 2)
-        H = torch.nn.functional.pad(self.fixed.gaze, (*pad, *pad))
-        g = torch.nn.functional.pad(pull, pad)
-        return prior + BatchEquations(H, g, 0.5 * (pull * eyes).sum(1))
+    @property
+    def _prior(self) -> tuple[BatchState, Tensor]:
+        return self.fixed.prior, self.fixed.prior_inverse_std
+
+    @property
+    def _time(self) -> tuple[BatchState, Tensor]:
+        return self.predicted, self.fixed.temporal_inverse_std * self.linked[:, None]
 
     def step(self, state: BatchState, equations: BatchEquations, damping: Tensor) -> tuple[Tensor, Tensor]:
         """Damped steps (B, P) within the bounds, and (B,) whether there was one."""

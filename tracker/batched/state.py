@@ -65,8 +65,7 @@ class BatchState:
 
     def values(self) -> Tensor:
         """(B, P) the unknowns in `Layout` order; the six of the pose and the three of the jaw are zero."""
-        none = torch.zeros_like(self.t)
-        return torch.cat([none, none, none, self.eyes.flatten(1), self.eyelids, self.expression], 1)
+        return torch.nn.functional.pad(torch.cat([self.eyes.flatten(1), self.eyelids, self.expression], 1), (9, 0))
 
     def retract(self, step: Tensor, limits: Tensor) -> "BatchState":
         """The states after a step.
@@ -80,10 +79,11 @@ class BatchState:
         """
         layout = Layout(self.expression.shape[1])
         moved = (self.values() + step).clamp(limits[:, 0], limits[:, 1])
+        turns = exp_so3(torch.stack([step[:, layout.rotation], step[:, layout.jaw]]))
         return BatchState(
-            R=exp_so3(step[:, layout.rotation]) @ self.R,
+            R=turns[0] @ self.R,
             t=self.t + step[:, layout.translation],
-            jaw=exp_so3(step[:, layout.jaw]) @ self.jaw,
+            jaw=turns[1] @ self.jaw,
             eyes=moved[:, layout.eyes].reshape(-1, 2, 2),
             eyelids=moved[:, layout.eyelids],
             expression=moved[:, layout.expression],
