@@ -12,6 +12,7 @@ import tracked_clip
 from batched_case import BLACK, DEVICES, landmarks_apart_px
 from rendered_clip import RenderedClip, rotation_degrees
 
+from benchmarks import devices
 from stages import chunked
 from stages.pipeline import run_stages
 from stages.subject import Subject
@@ -192,6 +193,33 @@ def test_the_device_chooses_where_the_config_does_not() -> None:
         16,
         3,
     ]
+
+
+def test_only_one_window_is_read_ahead(solver: FrameSolver, device: str, frames: list[FrameInput]) -> None:
+    """Memory does not grow with the clip: what lies behind a window is read once its first frame is asked for."""
+    read: list[int] = []
+
+    def pictures() -> Iterator[FrameInput]:
+        for index in reading_order(0, len(frames), 1):
+            read.append(index)
+            yield frames[index]
+
+    found = track_chunks(BatchSolver(solver, device), pictures(), frames.__getitem__, (0, len(frames)), 1)
+    assert next(found)[0] == 0
+    assert read == list(range(CHUNK))
+    assert [next(found)[0] for _ in range(CHUNK)] == list(range(1, CHUNK + 1))
+    assert read == [*range(CHUNK), *range(CHUNK - RUN_IN, 2 * CHUNK)]
+
+
+def test_the_benchmark_times_each_way(solver: FrameSolver, frames: list[FrameInput]) -> None:
+    rows = devices.measure(solver, frames[:5], [2], 1)
+    names = ["kernels, cpu", *(f"batch of 2, {name}" for name in devices.devices())]
+    assert list(rows) == names
+    assert all(row["ms a frame, least"] > 0 for row in rows.values())
+    for name in names[1:]:
+        assert rows[name]["landmarks px, worst frame"] < 0.1
+        assert 0 < rows[name]["vertices mm, worst frame"] < 1
+        assert rows[name]["other status"] == 0
 
 
 # ---- the stage
