@@ -53,14 +53,14 @@ class BatchProblem:
     Attributes:
         fixed: priors, bounds, camera.
         predicted: (B) states that time pulls to.
-        linked: (B,) bool, whether it does.
+        pull: (B, P) reciprocal standard deviations of that; zero where it does not.
         landmarks: landmark terms.
         contrast: photometric terms of one level, or None.
     """
 
     fixed: Fixed
     predicted: BatchState
-    linked: Tensor
+    pull: Tensor
     landmarks: BatchLandmarks
     contrast: BatchContrast | None
 
@@ -94,7 +94,7 @@ class BatchProblem:
 
     @property
     def _time(self) -> tuple[BatchState, Tensor]:
-        return self.predicted, self.fixed.temporal_inverse_std * self.linked[:, None]
+        return self.predicted, self.pull
 
     def step(self, state: BatchState, equations: BatchEquations, damping: Tensor) -> tuple[Tensor, Tensor]:
         """Damped steps (B, P) within the bounds, and (B,) whether there was one."""

@@ -26,9 +26,22 @@ from tracker.image import inside
 from tracker.landmark_set import inter_ocular_px
 from tracker.local_contrast import window_axes_torch
 from tracker.solver import Outcome, SolverSettings
-from tracker.state import FrameState
+from tracker.state import FrameState, Layout
 
 _Stage = tuple[BatchSolution, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """What time pulls a frame to.
+
+    Attributes:
+        predicted: the state.
+        pose: its pose as well; else only what happens within the head.
+    """
+
+    predicted: FrameState
+    pose: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,24 +62,24 @@ class BatchSolver:
         return BatchClip.of(self.solver, self.device)
 
     def solve(
-        self, frames: Sequence[FrameInput], starts: Sequence[FrameState], predicted: Sequence[FrameState | None]
+        self, frames: Sequence[FrameInput], starts: Sequence[FrameState], links: Sequence["Link | None"]
     ) -> list[FrameSolution]:
         """Solves B frames; a frame's light starts at, and is pulled to, that of its start.
 
         Args:
             frames: pictures of one size, and detections.
             starts: first states.
-            predicted: what time pulls each frame to, or None for a frame on its own.
+            links: what time pulls each frame to, or None for a frame on its own.
 
         Returns:
             The solutions, one a frame, as `FrameSolver.solve` gives them.
         """
         with torch.no_grad():
-            problem = self.problem(frames, starts, predicted)
+            problem = self.problem(frames, starts, links)
             levels = pyramids([frame.image for frame in frames], self.solver.tracking.levels, self.device)
             faces = torch.tensor([frame.dense_px is not None for frame in frames]).to(self.device)
-            start, alone = BatchState.of(starts, self.device), None in predicted
-            stages, seen, term = self._descend(problem, levels, (start, faces), alone)
+            far = [link is None or not link.pose for link in links]
+            stages, seen, term = self._descend(problem, levels, (BatchState.of(starts, self.device), faces), far)
             solution = stages[0][0]
             for later, asked in stages[1:]:
                 solution = later.where(asked, solution)
@@ -80,13 +93,18 @@ class BatchSolver:
             return _solutions(state, asked, [stage[0].history for stage in stages], figures, (H, g))
 
     def problem(
-        self, frames: Sequence[FrameInput], starts: Sequence[FrameState], predicted: Sequence[FrameState | None]
+        self, frames: Sequence[FrameInput], starts: Sequence[FrameState], links: Sequence["Link | None"]
     ) -> BatchProblem:
         """The energy of the frames without colours, facing of the landmarks judged at the starts."""
-        targets = [start if state is None else state for start, state in zip(starts, predicted, strict=True)]
-        linked = torch.tensor([state is not None for state in predicted]).to(self.device)
+        fixed = self.on_device.fixed
+        targets = [start if link is None else link.predicted for start, link in zip(starts, links, strict=True)]
+        pull = torch.zeros(len(links), len(fixed.scale))
+        for row, link in enumerate(links):
+            if link is not None:
+                pull[row, 0 if link.pose else Layout.jaw.start :] = 1
         landmarks = self._landmarks(frames, BatchState.of(starts, self.device))
-        return BatchProblem(self.on_device.fixed, BatchState.of(targets, self.device), linked, landmarks, None)
+        pull = pull.to(self.device) * fixed.temporal_inverse_std
+        return BatchProblem(fixed, BatchState.of(targets, self.device), pull, landmarks, None)
 
     def contrast_term(self, level: BatchLevel, index: int, state: BatchState, seen: Seen) -> BatchContrast:
         """The photometric terms of pictures, their noise taken from their own residuals.
@@ -118,7 +136,7 @@ class BatchSolver:
         return replace(seen, mask=seen.mask & inside(pixels, clip.clip.size))
 
     def _descend(
-        self, problem: BatchProblem, levels: list[BatchLevel], begin: tuple[BatchState, Tensor], alone: bool
+        self, problem: BatchProblem, levels: list[BatchLevel], begin: tuple[BatchState, Tensor], far: list[bool]
     ) -> tuple[list[_Stage], Seen, BatchContrast]:
         """All solves with the frames that took part in each, and what the finest level looked at.
 
@@ -126,9 +144,10 @@ class BatchSolver:
             problem: without colours.
             levels: the pictures.
             begin: first states, and (B,) which frames have a face.
-            alone: some frame has no prediction.
+            far: which frames have no predicted pose.
         """
         tracking, (start, asked) = self.solver.tracking, begin
+        away = torch.tensor(far).to(self.device)
         stages = [(minimise(problem, start, asked, SolverSettings(max_steps=tracking.steps + 2)), asked)]
         state, seen = stages[0][0].state, None
         asked, settings = torch.ones_like(asked), SolverSettings(max_steps=tracking.steps)
@@ -136,8 +155,8 @@ class BatchSolver:
             # A tracked frame starts close enough for one test of visibility; one on its own may come from far.
             if seen is None:
                 seen = self.visible(state)
-            elif alone:
-                seen = seen.where(problem.linked, self.visible(state))
+            elif any(far):
+                seen = self.visible(state).where(away, seen)
             asked = asked & (seen.mask.sum(1) >= MIN_SAMPLES)
             term = self.contrast_term(levels[index], index, state, seen)
             stages.append((minimise(replace(problem, contrast=term), state, asked, settings), asked))
