@@ -27,7 +27,7 @@ from tracker.track import Past, TrackedFrame, begin_frame, end_frame, temporal_t
 
 # Frames of a chunk, and frames that it begins early: docs/solver.md says what a longer run-in changes.
 CHUNK_FRAMES = 32
-RUN_IN_FRAMES = 4
+RUN_IN_FRAMES = 8
 # Frames after which the head is known well enough to begin other chunks with.
 _REFERENCE_FRAMES = 8
 _START = Past(None, None, "")
