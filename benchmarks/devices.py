@@ -2,9 +2,10 @@
 
 Tracks the first frames of a calibrated clip (run the pipeline on it first), one by one with the compiled kernels and in
 chunks with the batched solve, on the CPU and, where torch finds one, on the GPU. Ways take turns, so that whatever else
-the machine does meets all of them. Given for each: milliseconds a frame (median over turns, smallest and largest),
-frames tracked for every one kept (chunks begin a few frames early), and the distance of its track to that of the
-kernels: fitted landmarks and vertices of the face, median and worst frame. Pictures are read beforehand.
+the machine does meets all of them. Given for each: milliseconds a frame on the clock (median over turns, smallest and
+largest) and of processor time, frames tracked for every one kept (chunks begin a few frames early), and the distance of
+its track to that of the kernels: fitted landmarks and vertices of the face, median and worst frame. Pictures are read
+beforehand.
 """
 
 import argparse
@@ -91,12 +92,14 @@ def measure(solver: FrameSolver, frames: Sequence[FrameInput], batches: Sequence
     """Times every way in turn; the first turn is not counted."""
     timed = ways(solver, frames, batches)
     milliseconds: dict[str, list[float]] = {name: [] for name in timed}
+    processor: dict[str, list[float]] = {name: [] for name in timed}
     tracks: dict[str, list[TrackedFrame]] = {}
     for _ in range(turns + 1):
         for name, (way, _) in timed.items():
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), time.process_time()
             tracks[name] = way()
             milliseconds[name].append((time.perf_counter() - started) * 1000 / len(frames))
+            processor[name].append((time.process_time() - busy) * 1000 / len(frames))
     rows = {}
     for name, (_, tracked) in timed.items():
         counted = milliseconds[name][1:]
@@ -104,6 +107,7 @@ def measure(solver: FrameSolver, frames: Sequence[FrameInput], batches: Sequence
             "ms a frame, median": float(np.median(counted)),
             "ms a frame, least": min(counted),
             "ms a frame, most": max(counted),
+            "processor ms a frame, median": float(np.median(processor[name][1:])),
             "frames tracked for one kept": tracked,
         }
         if name != _REFERENCE:
