@@ -21,8 +21,9 @@ from benchmarks.track import machine
 from stages.clip_files import frame_input, has_sparse, load_clip, load_flow_appearance
 from stages.config_file import load_config
 from stages.subject import Subject
+from tracker.batched.chunks import reading_order
 from tracker.batched.solver import BatchSolver
-from tracker.batched.track import reading_order, track_chunks
+from tracker.batched.track import track_chunks
 from tracker.clip import FrameInput, held_unknowns
 from tracker.demo.score import face_vertices
 from tracker.frame_solver import FrameSolver

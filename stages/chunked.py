@@ -6,8 +6,9 @@ from stages.ahead import in_order
 from stages.clip_files import frame_input, has_sparse
 from stages.raw_frames import RawRecord
 from stages.subject import Subject
+from tracker.batched.chunks import reading_order, resumed_first
 from tracker.batched.solver import BatchSolver
-from tracker.batched.track import reading_order, resumed_first, track_chunks
+from tracker.batched.track import track_chunks
 from tracker.clip import FrameInput
 
 # Threads that read pictures; decoding runs outside the interpreter's lock.

@@ -32,8 +32,8 @@ from stages.context import StageContext
 from stages.raw_frames import RawRecord, left_by_a_killed_run
 from stages.report import summarise, write_report
 from stages.subject import Subject
+from tracker.batched.chunks import chunk_count
 from tracker.batched.solver import BatchSolver
-from tracker.batched.track import chunk_count
 from tracker.clip import frame_bounds, held_unknowns, prior_stds
 from tracker.config import Config
 from tracker.frame_file import TrackRecord, encode_frame, load_frame, state_arrays, state_from_arrays

@@ -16,9 +16,10 @@ from benchmarks import devices
 from stages import chunked
 from stages.pipeline import run_stages
 from stages.subject import Subject
-from tracker.batched import track as batched
+from tracker.batched import chunks
+from tracker.batched.chunks import chunk_count, reading_order, resumed_first, windows
 from tracker.batched.solver import BatchSolver
-from tracker.batched.track import chunk_count, reading_order, resumed_first, track_chunks, windows
+from tracker.batched.track import track_chunks
 from tracker.clip import FrameInput
 from tracker.config import Config
 from tracker.frame_file import load_frame
@@ -37,8 +38,8 @@ def device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batched, "CHUNK_FRAMES", CHUNK)
-    monkeypatch.setattr(batched, "RUN_IN_FRAMES", RUN_IN)
+    monkeypatch.setattr(chunks, "CHUNK_FRAMES", CHUNK)
+    monkeypatch.setattr(chunks, "RUN_IN_FRAMES", RUN_IN)
 
 
 @pytest.fixture(scope="module")
@@ -165,13 +166,13 @@ def test_a_cut_inside_a_chunk(solver: FrameSolver, device: str, clip: RenderedCl
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 31, 64, 65])
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_windows_hold_every_frame_once(count: int, batch: int) -> None:
-    chunks = [chunk for window in windows(0, count, batch) for chunk in window]
-    assert [i for chunk in chunks for i in range(chunk.first, chunk.stop)] == list(range(count))
-    assert all(chunk.early == max(chunk.first - RUN_IN, 0) for chunk in chunks)
+    cut = [chunk for window in windows(0, count, batch) for chunk in window]
+    assert [i for chunk in cut for i in range(chunk.first, chunk.stop)] == list(range(count))
+    assert all(chunk.early == max(chunk.first - RUN_IN, 0) for chunk in cut)
     assert max(len(window) for window in windows(0, count, batch)) <= batch
     order = list(reading_order(0, count, batch))
     assert sorted(set(order)) == list(range(count))
-    assert len(order) == count + sum(chunk.first - chunk.early for chunk in chunks)
+    assert len(order) == count + sum(chunk.first - chunk.early for chunk in cut)
 
 
 def test_a_run_is_taken_up_where_a_face_is_known() -> None:
@@ -256,8 +257,8 @@ def test_the_stage_tracks_in_chunks_and_survives_a_kill(
     whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, smoothed: bool
 ) -> None:
     """Chunks of one frame, two at once: three windows of a clip of five frames."""
-    monkeypatch.setattr(batched, "CHUNK_FRAMES", 1)
-    monkeypatch.setattr(batched, "RUN_IN_FRAMES", 2)
+    monkeypatch.setattr(chunks, "CHUNK_FRAMES", 1)
+    monkeypatch.setattr(chunks, "RUN_IN_FRAMES", 2)
     reference, home = whole
     overrides = ("smoother.block=2", "smoother.lag=1", f"smoother.enabled={str(smoothed).lower()}")
     subject, config = _copy(home, tmp_path / "chunks", *overrides)

@@ -4,9 +4,6 @@ A chunk does not know the one before it. It begins a few frames early, with a po
 the clip's first face; those frames are thrown away, and by the first that is kept the prediction is warm. Where the
 face was not found in any of them, the chunk's frames up to the first with a face are tracked once more behind the
 chunk before, one by one.
-
-Chunks are counted from frame 0 and do not depend on where a run begins, so that one that is taken up again gives what
-it would have given.
 """
 
 import time
@@ -15,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from tracker.batched.chunks import Chunk, in_step, windows
 from tracker.batched.solver import BatchSolver, Link
 from tracker.clip import FrameInput, frame_bounds, frame_prior, step_scale
 from tracker.frame_solver import FrameSolver
@@ -25,64 +23,11 @@ from tracker.solver import Outcome, SolverSettings, minimise
 from tracker.state import FrameState
 from tracker.track import Past, TrackedFrame, begin_frame, end_frame, temporal_term, track_frame
 
-# Frames of a chunk, and frames that it begins early: docs/solver.md says what a longer run-in changes.
-CHUNK_FRAMES = 32
-RUN_IN_FRAMES = 8
 # Frames after which the head is known well enough to begin other chunks with.
 _REFERENCE_FRAMES = 8
 _START = Past(None, None, "")
 
 Timed = tuple[int, TrackedFrame, float]
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Consecutive frames.
-
-    Attributes:
-        early: first frame that is tracked.
-        first: first frame that is kept.
-        stop: the frame behind the last one.
-    """
-
-    early: int
-    first: int
-    stop: int
-
-
-def windows(first: int, count: int, batch: int) -> Iterator[list[Chunk]]:
-    """The chunks that are tracked in step, window after window.
-
-    Args:
-        first: where to begin, at a multiple of batch x `CHUNK_FRAMES`.
-        count: frames of the clip.
-        batch: chunks of a window at most.
-    """
-    for window in range(first, count, batch * CHUNK_FRAMES):
-        starts = range(window, min(window + batch * CHUNK_FRAMES, count), CHUNK_FRAMES)
-        yield [Chunk(max(s - RUN_IN_FRAMES, 0), s, min(s + CHUNK_FRAMES, count)) for s in starts]
-
-
-def reading_order(first: int, count: int, batch: int) -> Iterator[int]:
-    """Frames in the order in which `track_chunks` takes their pictures."""
-    for window in windows(first, count, batch):
-        for together in _in_step(window):
-            yield from (chunk.early + place for place, chunk in together)
-
-
-def resumed_first(load: Callable[[int], FrameInput], needed: int, batch: int) -> int:
-    """The latest window from which the frames from `needed` on come out as in an uninterrupted run.
-
-    Args:
-        load: reads a frame.
-        needed: first frame that is wanted.
-        batch: chunks of a window at most.
-    """
-    length = batch * CHUNK_FRAMES
-    first = needed // length * length
-    while first > 0 and all(load(i).dense_px is None for i in range(first - RUN_IN_FRAMES, first)):
-        first -= length
-    return first
 
 
 def track_chunks(
@@ -156,17 +101,11 @@ class _Lane:
             self.kept.append((index, tracked, milliseconds))
 
 
-def _in_step(window: list[Chunk]) -> Iterator[list[tuple[int, Chunk]]]:
-    """The chunks of a window that have a frame at each place."""
-    for place in range(max(chunk.stop - chunk.early for chunk in window)):
-        yield [(place, chunk) for chunk in window if chunk.early + place < chunk.stop]
-
-
 def _track_window(
     solver: BatchSolver, pictures: Iterator[FrameInput], window: list[Chunk], reference: FrameState | None
 ) -> list[_Lane]:
     lanes = {chunk.first: _Lane(chunk, _START, None, []) for chunk in window}
-    for together in _in_step(window):
+    for together in in_step(window):
         frames = [next(pictures) for _ in together]
         started = time.perf_counter()
         going = [lanes[chunk.first] for _, chunk in together]
@@ -263,12 +202,3 @@ def _flowed(solver: FrameSolver, frame: FrameInput, start: FrameState) -> tuple[
     )
     solution = minimise(problem, start, SolverSettings(max_steps=solver.tracking.steps))
     return solution.state, (solution.outcome,)
-
-
-def chunk_count(batch: int, device: str) -> int:
-    """Chunks solved at once for a setting `tracking.batch`: 0 leaves it to the device, one by one on the CPU."""
-    return batch or (_ON_GPU if torch.device(device).type == "cuda" else 0)
-
-
-# Chunks at once on a GPU where the config leaves it open.
-_ON_GPU = 16
