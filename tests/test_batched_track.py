@@ -22,6 +22,7 @@ from tracker.batched.solver import BatchSolver
 from tracker.batched.track import track_chunks
 from tracker.clip import FrameInput
 from tracker.config import Config
+from tracker.flow import flow_appearance
 from tracker.frame_file import load_frame
 from tracker.frame_solver import FrameSolver
 from tracker.track import Past, TrackedFrame, predict, track_frame
@@ -139,13 +140,20 @@ def test_lost_frames_across_a_border(solver: FrameSolver, device: str, frames: l
         assert landmarks_apart_px(a, b) < 0.15, number
 
 
+@pytest.mark.parametrize("with_flow", [False, True])
 def test_colours_bridge_missed_detections_across_a_border(
-    solver: FrameSolver, device: str, frames: list[FrameInput]
+    solver: FrameSolver, clip: RenderedClip, device: str, frames: list[FrameInput], with_flow: bool
 ) -> None:
+    if with_flow:
+        valid = np.ones(clip.texture.shape[:2], np.float32)
+        solver = replace(solver, appearance=flow_appearance(clip.model, clip.texture, valid))
     missed = [replace(f, dense_px=None) if number in (3, 7, 8, 9) else f for number, f in enumerate(frames[:14])]
     ours, theirs = _in_chunks(solver, device, missed, 4), _one_by_one(solver, missed)
     assert [frame.status for frame in ours] == [frame.status for frame in theirs]
     assert [ours[number].status for number in (3, 7, 8, 9)] == ["poor"] * 4
+    # Flow's solve comes before those of the levels.
+    solves = [len(track[3].solution.outcomes) for track in (ours, theirs)]
+    assert solves == [solver.tracking.levels + with_flow] * 2
     for a, b in zip(ours, theirs, strict=True):
         assert landmarks_apart_px(a, b) < 0.15
 
