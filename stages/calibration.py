@@ -70,7 +70,7 @@ def config_part(config: Config) -> dict[str, Any]:
         "fix_principal_point": config.fix_principal_point,
         "energy": config.energy.model_dump(exclude={"flow_weight", "flow_always"}),
         "calibration": config.calibration.model_dump(),
-        "tracking": config.tracking.model_dump(),
+        "tracking": config.tracking.model_dump(exclude={"batch"}),
     }
 
 

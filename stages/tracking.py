@@ -6,6 +6,9 @@ they lie, as tracked, in a working folder (`stages.raw_frames`), which goes when
 A killed run goes on behind the last of those, or at the first missing checkpoint where nothing is smoothed. Both kinds
 of file hold the solver's whole state in float64, so that a resumed track equals an uninterrupted one. Where the working
 folder is gone, it tracks from the start and writes what is missing.
+
+On a GPU, or where `tracking.batch` asks for it, several chunks of the clip are solved at once (`stages.chunked`). There
+is no working folder then: a killed run goes on with the window of chunks that holds the first frame it needs.
 """
 
 import csv
@@ -23,11 +26,14 @@ from loguru import logger
 
 from stages import files
 from stages.ahead import in_order
+from stages.chunked import chunked_records
 from stages.clip_files import frame_input, has_sparse, load_clip, load_flow_appearance, picture_inputs
 from stages.context import StageContext
 from stages.raw_frames import RawRecord, left_by_a_killed_run
 from stages.report import summarise, write_report
 from stages.subject import Subject
+from tracker.batched.chunks import chunk_count
+from tracker.batched.solver import BatchSolver
 from tracker.clip import frame_bounds, held_unknowns, prior_stds
 from tracker.config import Config
 from tracker.frame_file import TrackRecord, encode_frame, load_frame, state_arrays, state_from_arrays
@@ -110,11 +116,18 @@ def _track(
     solver: FrameSolver, indices: range, missing: int, subject: Subject, config: Config, context: StageContext
 ) -> None:
     """Tracks what is missing and writes it."""
-    start = _smoothed_start(subject, config, missing) if config.smoother.enabled else _plain_start(subject, missing)
-    smoothing = config.smoother.enabled
+    smoothing, batch = config.smoother.enabled, _batch(config, context.device)
+    if batch:
+        start = _chunked_start(config, missing)
+    else:
+        start = _smoothed_start(subject, config, missing) if smoothing else _plain_start(subject, missing)
     finisher = _SmoothingFinisher(subject, solver, config, start.block) if smoothing else _Finisher(subject, solver)
     with context.scalars() as scalars, _Writer(subject, solver, config) as writer:
-        records = _records(subject, solver, start, indices, writer if smoothing else None)
+        if batch:
+            on_device = BatchSolver(solver, context.device)
+            records = chunked_records(subject, on_device, start.first, len(indices), batch)
+        else:
+            records = _records(subject, solver, start, indices, writer if smoothing else None)
         finished = (frame for record in records for frame in finisher.add(*record))
         for frame in context.progress(chain(finished, finisher.rest()), len(indices) - start.first_final):
             if frame.index < missing:
@@ -125,6 +138,15 @@ def _track(
             scalars.add_scalar("tracking/correlation", frame.record.correlation, frame.index)
             scalars.add_scalar("tracking/milliseconds", frame.milliseconds, frame.index)
             scalars.add_scalar("tracking/steps", frame.record.steps, frame.index)
+
+
+def _batch(config: Config, device: str) -> int:
+    """Chunks that are solved at once on a device; 0 where frames are solved one by one."""
+    batch = chunk_count(config.tracking.batch, device)
+    if batch and config.energy.flow_always:
+        logger.info("tracking: energy.flow_always, so frames are solved one by one on the CPU")
+        return 0
+    return batch
 
 
 def _first_missing(subject: Subject, indices: range) -> int:
@@ -167,6 +189,14 @@ def _smoothed_start(subject: Subject, config: Config, missing: int) -> _Start:
         return _Start(0, [], _past([]), 0, 0)
     past = _past([(record.frame.state, record.status) for record in left[-2:]])
     return _Start(begin, left, past, block, block * config.smoother.block)
+
+
+def _chunked_start(config: Config, missing: int) -> _Start:
+    """At the first frame that the first missing one needs."""
+    if not config.smoother.enabled:
+        return _Start(missing, [], _past([]), 0, missing)
+    block = missing // config.smoother.block
+    return _Start(window_start(config.smoother, block), [], _past([]), block, block * config.smoother.block)
 
 
 def _past(last: list[tuple[FrameState, str]]) -> Past:

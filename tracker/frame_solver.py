@@ -36,11 +36,11 @@ from tracker.surface import SurfaceView, sample_visibility, surface_view
 
 # Colour noise is estimated from the residuals themselves, within these limits (sRGB units): below, 8-bit video noise;
 # above, everything would count as an inlier.
-_SIGMA_LIMITS = (0.012, 0.08)
+SIGMA_LIMITS = (0.012, 0.08)
 # A median absolute deviation times this is the standard deviation of a normal distribution.
-_MAD = 1.4826
+MAD = 1.4826
 # Fewer visible samples than this say nothing.
-_MIN_SAMPLES = 50
+MIN_SAMPLES = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +200,7 @@ class FrameSolver:
         seen, normals, cosine = sample_visibility(clip.model, clip.samples.surface, view, camera, clip.size)
         pixels = project_state(clip.sample_points, state, clip.intrinsics)
         ids = (seen & (clip.seen > 0) & inside(pixels, clip.size)).nonzero()[:, 0]
-        if len(ids) < _MIN_SAMPLES:
+        if len(ids) < MIN_SAMPLES:
             return None
         points_cam = clip.samples.surface.at(clip.model, view.vertices_cam_m(state))
         return VisibleSamples(ids, normals[ids], points_cam[ids], cosine[ids], view.vertices_head_m)
@@ -223,7 +223,7 @@ class FrameSolver:
         lens = clip.intrinsics.scaled(level.scale)
         axes = window_axes(seen.points_cam_m, normals_cam, lens, sigma_m)
         residual = local_contrast(level, project_state(points, state, lens), axes) - target
-        sigma = min(max(_MAD * float(residual.abs().median()), _SIGMA_LIMITS[0]), _SIGMA_LIMITS[1])
+        sigma = min(max(MAD * float(residual.abs().median()), SIGMA_LIMITS[0]), SIGMA_LIMITS[1])
         confidence = self.energy.photometric_weight * seen.cosine
         return PhotometricTerm(points, seen.normals, target, level, sigma, confidence, axes=axes)
 
@@ -236,7 +236,7 @@ class FrameSolver:
         colours, albedo = sample(level.pixels, pixels)[0], clip.albedo[seen.ids]
         normals_cam = seen.normals @ state.R.float().T
         residual = (colours - albedo * (sh_basis(normals_cam) @ prior.float())).abs().mean(1)
-        sigma = max(_MAD * float(residual.median()), _SIGMA_LIMITS[0])
+        sigma = max(MAD * float(residual.median()), SIGMA_LIMITS[0])
         weight = seen.cosine / sigma**2 / (1 + (residual / (3 * sigma)) ** 2) ** 2
         # Light is slow, in units of the ambient coefficient (1 / the first basis constant).
         inverse_std = torch.full((9,), SH_CONSTANTS[0] / self.tracking.light_std, dtype=torch.float64)

@@ -58,7 +58,7 @@ def window_axes_torch(points_cam_m: Tensor, normals_cam: Tensor, intrinsics: Int
     """`window_axes` on any device."""
     by_cam = projection_jacobian(points_cam_m, intrinsics.focal_px)
     helper = torch.zeros_like(normals_cam)
-    helper[torch.arange(len(normals_cam)), normals_cam.abs().argmin(1)] = 1
+    helper[torch.arange(len(normals_cam), device=normals_cam.device), normals_cam.abs().argmin(1)] = 1
     first = torch.nn.functional.normalize(torch.linalg.cross(normals_cam, helper, dim=1), dim=1)
     tangents = torch.stack([first, torch.linalg.cross(normals_cam, first, dim=1)], 2)
     return sigma_m * (by_cam @ tangents)

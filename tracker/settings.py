@@ -108,6 +108,13 @@ class TrackingSettings(BaseModel):
     samples: int = Field(2500, ge=100, le=50000, description="Surface samples of the photometric term.")
     levels: int = Field(3, ge=1, le=6, description="Pyramid levels of the photometric term, coarse to fine.")
     steps: int = Field(3, ge=1, le=50, description="Solver steps at each pyramid level.")
+    batch: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Chunks of the clip solved at once, in float32 on `device`; 0: 16 on a GPU, none on the CPU, where "
+        "frames are solved one by one.",
+    )
     rotation_std: float = Field(
         0.02, gt=0, le=10, description="Spread of the rotation around the constant-velocity prediction, radians."
     )

@@ -99,7 +99,7 @@ class Solution(Generic[State, Linear]):
     linearised: State
 
 
-_MAX_DAMPING = 1e8
+MAX_DAMPING = 1e8
 
 
 def minimise(problem: Problem[State, Linear], start: State, settings: SolverSettings) -> Solution[State, Linear]:
@@ -126,7 +126,7 @@ def minimise(problem: Problem[State, Linear], start: State, settings: SolverSett
         dampings.append(damping)
         step = equations.step(damping)
         if step is None or not bool(torch.isfinite(step).all()):
-            if damping >= _MAX_DAMPING:
+            if damping >= MAX_DAMPING:
                 return ended("singular")
             damping *= 100
             continue
@@ -148,6 +148,6 @@ def minimise(problem: Problem[State, Linear], start: State, settings: SolverSett
             if equations.relative_length(step) < settings.step_tolerance:
                 return ended("converged")
             damping, growth = damping * growth, growth * 2
-            if damping > _MAX_DAMPING:
+            if damping > MAX_DAMPING:
                 return ended("converged" if math.isfinite(cost) else "non-finite")
     return ended("max iterations")

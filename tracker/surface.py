@@ -15,7 +15,7 @@ from tracker.samples import SurfaceSamples
 from tracker.state import FrameState
 
 # Side of the depth buffer of the visibility test, pixels; its tolerance is 3 mm.
-_VISIBILITY_SIZE = 256
+VISIBILITY_SIZE = 256
 # Samples that turn away further than this (cosine) are left out: near a silhouette the picture mixes with background.
 MIN_COSINE = 0.2
 
@@ -83,7 +83,7 @@ def sample_visibility(
         visible (N,) bool, normals (N, 3) float32 in head space, cosine (N,) of the angle to the line of sight.
     """
     state, intrinsics = camera
-    factor = _VISIBILITY_SIZE / max(size)
+    factor = VISIBILITY_SIZE / max(size)
     small = intrinsics.scaled(factor)
     height, width = (max(1, round(side * factor)) for side in size)
     fragments = depth_buffer(model, view, state, small, (height, width))

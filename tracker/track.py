@@ -68,6 +68,23 @@ class TrackedFrame:
         return RawFrame(self.state, evidence, self.cut, self.status == "poor")
 
 
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """Where a frame's solve starts.
+
+    Attributes:
+        start: its first state, or None where nothing can be solved: no face, and none before.
+        predicted: what the frames before say, or None.
+        linked: time pulls to the prediction.
+        jumped: the detected face is far from the prediction.
+    """
+
+    start: FrameState | None
+    predicted: FrameState | None
+    linked: bool
+    jumped: bool
+
+
 def track_frame(solver: FrameSolver, frame: FrameInput, past: Past) -> TrackedFrame:
     """Tracks one frame.
 
@@ -79,19 +96,35 @@ def track_frame(solver: FrameSolver, frame: FrameInput, past: Past) -> TrackedFr
     Returns:
         The tracked frame. A frame that cannot be tracked keeps the predicted state and says 'lost'.
     """
+    beginning = begin_frame(solver, frame, past)
+    solution = None
+    if beginning.start is not None:
+        linked = beginning.predicted if beginning.linked else None
+        temporal = None if linked is None else temporal_term(solver, linked)
+        solution = solver.solve(frame, beginning.start, temporal, beginning.start.light)
+    return end_frame(solver, frame, past, beginning, solution)
+
+
+def begin_frame(solver: FrameSolver, frame: FrameInput, past: Past) -> Beginning:
+    """Where a frame starts: at the prediction, or anew from its landmarks after a lost frame, a jump, or nothing."""
     predicted = predict(past)
-    start, temporal = predicted, None
     jumped = predicted is not None and _jumped(solver, frame, predicted)
     if predicted is None or past.status == "lost" or jumped:
-        start = _restart(solver, frame, past.last)
-    elif predicted is not None:
-        temporal = temporal_term(solver, predicted)
-    if start is None:
+        return Beginning(_restart(solver, frame, past.last), predicted, False, jumped)
+    return Beginning(predicted, predicted, True, False)
+
+
+def end_frame(
+    solver: FrameSolver, frame: FrameInput, past: Past, beginning: Beginning, solution: FrameSolution | None
+) -> TrackedFrame:
+    """Judges a frame; `solution` is None where there was no start."""
+    if solution is None:
         state = (
             past.last if past.last is not None else replace(neutral_state(solver.clip.model), light=solver.clip.light)
         )
         return _judged(solver, frame, FrameSolution(state, (), float("nan"), float("nan")))
-    tracked = replace(_judged(solver, frame, solver.solve(frame, start, temporal, start.light)), cut=jumped)
+    tracked = replace(_judged(solver, frame, solution), cut=beginning.jumped)
+    predicted = beginning.predicted
     if tracked.status == "lost" and predicted is not None:
         # What was found is not trusted: the bridge is the prediction, and the status says so.
         held = replace(tracked.solution, state=predicted)
