@@ -20,7 +20,7 @@ from tracker.head_choice import load_plain_head
 from tracker.render import View
 from tracker.review_frame import ReviewFrame, ReviewHead, ReviewInput, compose, review_head
 from tracker.sh_constants import SH_CONSTANTS
-from tracker.shut_lids import ShutLids
+from tracker.shut_look import ShutLids
 
 
 @dataclass(frozen=True, eq=False)

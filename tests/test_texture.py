@@ -9,7 +9,8 @@ from rendered_clip import RenderedClip, rendered_clip
 
 from tracker.clip import FrameInput
 from tracker.render import rgba_texture
-from tracker.shut_lids import ShutLids, lid_mask, shut_frames, shut_share
+from tracker.shut_lids import lid_mask, shut_frames
+from tracker.shut_look import ShutLids, shut_share
 from tracker.texture import AppearanceTexture, bake_texture
 
 FRAMES = (0, 40, 66)

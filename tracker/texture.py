@@ -1,6 +1,6 @@
 """The appearance as a texture in UV space, for pictures: unwrapped from solved frames with the shading divided out.
 
-Texels around the eyes are unwrapped twice, from open and from shut lids (`tracker.shut_lids`).
+Texels around the eyes are unwrapped twice, from open and from shut lids (`tracker.shut_look`).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from tracker.appearance import DARKEST_SHADING
 from tracker.clip import ClipModel, FrameInput
 from tracker.rasterizer import visible_points
 from tracker.shading import sh_basis
-from tracker.shut_lids import ShutLids, lid_mask, shut_share
+from tracker.shut_lids import lid_mask
+from tracker.shut_look import ShutLids, shut_share
 from tracker.state import FrameState
 from tracker.surface import depth_buffer, surface_view
 from tracker.texels import Texels
