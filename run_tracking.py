@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+# The solver's matrices are small: a second thread gains a tenth on an idle machine, and on a busy one the threads'
+# waiting for each other made a solve ten times slower. Before numpy is imported, which reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from loguru import logger
 
 from stages import logs, pipeline
@@ -100,12 +104,6 @@ def _check_distinct(configs: Sequence[Config]) -> None:
 
 
 def _device(wanted: str) -> str:
-    if "OMP_NUM_THREADS" not in os.environ:
-        # The solver's matrices are small: a second thread gains a tenth on an idle machine, and on a busy one the
-        # threads' waiting for each other made a solve ten times slower.
-        os.environ["OMP_NUM_THREADS"] = "1"
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(1)
     if wanted == "cpu" or (wanted == "auto" and not any(Path(path).exists() for path in _GPU_DRIVERS)):
         # torch takes a second to import, which the first stages do not need.
         return "cpu"
