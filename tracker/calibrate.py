@@ -163,7 +163,8 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     Each round unwraps the appearance with the poses at hand, solves every frame with it, and then solves all frames
     jointly with the appearance eliminated; there identity and camera move too. The first rounds' joint solves work on
     coarse levels, from the coarsest on, the others on the finest: started there, the joint solve ends in a nearer and
-    worse minimum (docs/solver.md). Frames that the common appearance does not explain (a hand before the face) are
+    worse minimum (docs/solver.md). Identity, camera and poses are all that is kept of the coarse ones: their wide local
+    means reach over lids and lips. Frames that the common appearance does not explain (a hand before the face) are
     dropped in the first rounds.
     """
     kept = tuple(range(len(task.frames)))
@@ -171,8 +172,12 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     samples = SampleSet.of(task.model, face_samples(task.model, task.tracking.samples))
     pictures = [pyramid(frame.image, task.tracking.levels) for frame in task.frames]
     clip = _clip(task, state, geometry.offsets_m, samples)
+    coarse = min(task.tracking.levels, task.settings.rounds) - 1
     for turn in range(task.settings.rounds):
-        level = max(task.tracking.levels - 1 - turn, 0)
+        level = max(coarse - turn, 0)
+        if 0 < turn == coarse:
+            state = _face_as_before(state, [geometry.state.frames[place] for place in kept])
+            clip = _clip(task, state, fitted_offsets(task, state)[0], samples)
         clip = with_appearance(clip, view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px))
         solver = FrameSolver(clip, task.energy, task.tracking, task.held)
         solutions = _solved_alone(solver, task.frames, state.frames, close=turn > 0 and level == 0)
@@ -189,6 +194,14 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     clip, lit = _with_light(task, clip, state, pictures)
     offsets_m = fitted_offsets(task, state)[0]
     return Calibration(clip, offsets_m, state.offsets, lit, geometry, l1, spread, kept)
+
+
+def _face_as_before(state: BundleState, before: Sequence[FrameState]) -> BundleState:
+    """Identity, camera and poses of a state; what moves within the face from others, landmark offsets at their mean."""
+    frames = tuple(
+        replace(old, R=new.R, t=new.t, light=new.light) for new, old in zip(state.frames, before, strict=True)
+    )
+    return replace(state, frames=frames, offsets=torch.zeros_like(state.offsets))
 
 
 def refine(task: CalibrationTask, calibration: Calibration, more: Sequence[FrameInput]) -> Calibration:

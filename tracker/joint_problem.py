@@ -19,6 +19,7 @@ from tracker.points import point_template
 from tracker.residuals.contour import ContourTerm
 from tracker.residuals.prior import GazeSymmetryTerm
 from tracker.residuals.shared_colours import ColourView, SharedColours
+from tracker.samples import OPENING_M, opening_distance_m
 from tracker.settings import CalibrationSettings, EnergySettings, TrackingSettings
 from tracker.state import FrameState
 from tracker.threads import on_threads
@@ -40,6 +41,9 @@ _EVEN_LANDMARKS = 64
 # Their offsets are wider than measured by this factor: neighbours err together, and a detector does not report what an
 # identity changes in the fine (docs/solver.md).
 _OFFSET_CAUTION = 2.0
+# How much further than on the finest level samples keep from lids and lips on the next coarser one, three times as much
+# on the one after, metres: the local mean there is twice, four times as wide.
+_COARSE_MARGIN_M = 0.005
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +202,13 @@ def size_direction(model: HeadModel) -> Tensor:
 def shared_colours(
     solver: FrameSolver, state: BundleState, pictures: Sequence[ImageLevel], level: int
 ) -> SharedColours | None:
-    """What all frames see of the surface at a level, weighted as each sees it now; None where one sees too little."""
+    """What all frames see of the surface at a level, weighted as each sees it now; None where one sees too little.
+
+    The local means of coarse levels are wider, so there samples count only at a greater distance from lids and lips.
+    """
+    clip = solver.clip
+    margin_m = OPENING_M + _COARSE_MARGIN_M * (2**level - 1)
+    clear = opening_distance_m(clip.model, clip.samples.surface.at(clip.model, clip.model.template)) >= margin_m
 
     def view(pair: tuple[ImageLevel, FrameState]) -> ColourView | None:
         picture, one = pair
@@ -206,13 +216,15 @@ def shared_colours(
         if seen is None:
             return None
         term = solver.contrast_term(picture, level, one, seen)
-        weight = term.robust_scale(term.residual(one, solver.clip.intrinsics))[1] * term.inverse_variance
+        weight = term.robust_scale(term.residual(one, clip.intrinsics))[1] * term.inverse_variance
+        if level:
+            weight = weight * clear[seen.ids]
         assert term.axes is not None
         return ColourView(seen.ids, picture, term.axes, weight)
 
     found = on_threads(view, zip(pictures, state.frames, strict=True))
     views = tuple(one for one in found if one is not None)
-    return SharedColours(solver.clip.samples.template, views) if len(views) == len(found) else None
+    return SharedColours(clip.samples.template, views) if len(views) == len(found) else None
 
 
 def contours(task: CalibrationTask, state: BundleState) -> tuple[ContourTerm, ...]:

@@ -16,7 +16,7 @@ _EXCLUDED = ("left_eyeball", "right_eyeball", "inner_mouth", "boundary")
 # (docs/results.md).
 _OPENINGS = (*LEFT_EYE.points, *RIGHT_EYE.points, *INNER_LIPS.points)
 # Samples keep this distance from them, on the mean head: the movable part of the upper lid, the red of the lips.
-_OPENING_M = 0.008
+OPENING_M = 0.008
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +57,19 @@ def steady_triangles(model: HeadModel) -> np.ndarray:
 
     A model that has none of FaceMesh's points on the lids' and lips' borders keeps them all.
     """
-    triangles, at = face_triangles(model), model.landmarks478
+    triangles = face_triangles(model)
+    centres = model.template[model.triangles[torch.from_numpy(triangles)]].mean(1)
+    return triangles[(opening_distance_m(model, centres) >= OPENING_M).numpy()]
+
+
+def opening_distance_m(model: HeadModel, points: Tensor) -> Tensor:
+    """Distance (N,) of points (N, 3) of the mean head to the borders of lids and lips; infinite without them."""
+    at = model.landmarks478
     on_border = torch.from_numpy(np.isin(at.indices.numpy(), _OPENINGS))
     if not bool(on_border.any()):
-        return triangles
+        return torch.full((len(points),), torch.inf)
     border = embed(at.faces[on_border], at.bary[on_border], model.triangles, model.template)
-    centres = model.template[model.triangles[torch.from_numpy(triangles)]].mean(1)
-    return triangles[(torch.cdist(centres, border).min(1).values >= _OPENING_M).numpy()]
+    return torch.cdist(points, border).min(1).values
 
 
 def face_samples(model: HeadModel, count: int, seed: int = 0) -> SurfaceSamples:
