@@ -158,12 +158,12 @@ def test_joint_solves_go_from_coarse_to_fine(calibrated, monkeypatch) -> None:
     monkeypatch.setattr("tracker.calibrate.shared_colours", recorded)
     quick = replace(
         task,
-        settings=task.settings.model_copy(update={"rounds": 4, "joint_steps": 1}),
+        settings=task.settings.model_copy(update={"rounds": 3, "joint_steps": 1}),
         tracking=task.tracking.model_copy(update={"levels": 3}),
     )
     solve_appearance(quick, geometry)
     side = task.frames[0].image.shape[1]
-    assert widths == [(side // 4, 2), (side // 2, 1), (side, 0), (side, 0)]
+    assert widths == [(side // 2, 1), (side, 0), (side, 0)]
 
 
 def test_covered_frames_are_dropped(calibrated) -> None:

@@ -39,6 +39,8 @@ from tracker.threads import on_threads
 
 # Rounds after which frames that the appearance does not explain are dropped.
 _DROPPING_ROUNDS = 2
+# Rounds whose joint solve works on a coarse level. Two, the coarsest level first, end no better on the average.
+_COARSE_ROUNDS = 1
 # Rounds of a refinement with more frames: it starts close.
 _REFINING_ROUNDS = 2
 
@@ -161,18 +163,17 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     """Appearance, light, and all geometry again with the pictures.
 
     Each round unwraps the appearance with the poses at hand, solves every frame with it, and then solves all frames
-    jointly with the appearance eliminated; there identity and camera move too. The first rounds' joint solves work on
-    coarse levels, from the coarsest on, the others on the finest: started there, the joint solve ends in a nearer and
-    worse minimum (docs/solver.md). Identity, camera and poses are all that is kept of the coarse ones: their wide local
-    means reach over lids and lips. Frames that the common appearance does not explain (a hand before the face) are
-    dropped in the first rounds.
+    jointly with the appearance eliminated; there identity and camera move too. The first joint solve works on a coarse
+    level, the others on the finest: started there, the joint solve ends in a nearer and worse minimum (docs/solver.md).
+    Identity, camera and poses are all that is kept of the coarse one: its wide local means reach over lids and lips.
+    Frames that the common appearance does not explain (a hand before the face) are dropped in the first rounds.
     """
     kept = tuple(range(len(task.frames)))
     state, spread, l1 = geometry.state, geometry.log_focal_std, float("nan")
     samples = SampleSet.of(task.model, face_samples(task.model, task.tracking.samples))
     pictures = [pyramid(frame.image, task.tracking.levels) for frame in task.frames]
     clip = _clip(task, state, geometry.offsets_m, samples)
-    coarse = min(task.tracking.levels, task.settings.rounds) - 1
+    coarse = min(_COARSE_ROUNDS, task.tracking.levels - 1, task.settings.rounds - 1)
     for turn in range(task.settings.rounds):
         level = max(coarse - turn, 0)
         if 0 < turn == coarse:

@@ -41,8 +41,8 @@ _EVEN_LANDMARKS = 64
 # Their offsets are wider than measured by this factor: neighbours err together, and a detector does not report what an
 # identity changes in the fine (docs/solver.md).
 _OFFSET_CAUTION = 2.0
-# How much further than on the finest level samples keep from lids and lips on the next coarser one, three times as much
-# on the one after, metres: the local mean there is twice, four times as wide.
+# How much further than on the finest level samples keep from lids and lips on the next coarser one, metres: the local
+# mean there is twice as wide. On the one after it is three times as much.
 _COARSE_MARGIN_M = 0.005
 
 

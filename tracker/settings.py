@@ -84,7 +84,7 @@ class CalibrationSettings(BaseModel):
         4, ge=0, le=100, description="Steps of each round's joint solve of identity, camera and poses with colours."
     )
     contour_weight: float = Field(
-        0.1,
+        0.03,
         ge=0,
         le=100,
         description="Weight of a point of the outline of face and ears, which follows the person's matte in the joint "
