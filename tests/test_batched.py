@@ -42,6 +42,7 @@ from tracker.residuals.projection import linearise_projection_torch
 from tracker.solver import SolverSettings
 from tracker.solver import minimise as single_minimise
 from tracker.state import FrameState
+from tracker.surface import surface_view
 from tracker.track import fitted478, temporal_term
 
 NUMBERS = (30, 31, 60)
@@ -135,7 +136,7 @@ def _problems(case: Case, index: int) -> tuple[list[FrameProblem], object, list[
     links = [None if then is None else Link(then) for then in predicted]
     batch, start = case.batch.problem(frames, states, links), BatchState.of(states, case.batch.device)
     levels = pyramids([frame.image for frame in frames], 2, case.batch.device)
-    seen = case.batch.visible(start)
+    seen = case.batch.visible(start, start)
     batch = replace(batch, contrast=case.batch.contrast_term(levels[index], index, start, seen))
     singles = []
     for frame, state, then in zip(frames, states, predicted, strict=True):
@@ -143,7 +144,8 @@ def _problems(case: Case, index: int) -> tuple[list[FrameProblem], object, list[
         visible = case.single.visible(state)
         assert visible is not None
         term = case.single.contrast_term(pyramid(frame.image, 2)[index], index, state, visible)
-        singles.append(replace(case.single._problem(frame, state, temporal), photometric=term))
+        view = surface_view(case.single.clip.model, case.single.clip.shape, state)
+        singles.append(replace(case.single._problem(frame, state, temporal, view), photometric=term))
     return singles, batch, states
 
 
@@ -282,7 +284,8 @@ def test_depth_is_that_of_the_rasteriser(device: str, scale: float) -> None:
 
 def test_visible_samples_are_those_of_single_frames(case: Case) -> None:
     states = [case.clip.state(number) for number in (30, 52, 80)]
-    seen = case.batch.visible(BatchState.of(states, case.batch.device))
+    batched = BatchState.of(states, case.batch.device)
+    seen = case.batch.visible(batched, batched)
     known = (case.single.clip.seen > 0).nonzero()[:, 0]
     for row, state in enumerate(states):
         expected = case.single.visible(state)

@@ -128,10 +128,16 @@ class BatchSolver:
         mask = seen.mask[..., None].expand(*seen.mask.shape, 3).flatten(1)
         return replace(term, sigma=(MAD * masked_median(error, mask)).clamp(*SIGMA_LIMITS))
 
-    def visible(self, state: BatchState) -> Seen:
-        """The samples that the camera sees."""
+    def visible(self, state: BatchState, shaped: BatchState) -> Seen:
+        """The samples that the camera sees.
+
+        Args:
+            state: the poses.
+            shaped: what else moves the heads, near the state's.
+        """
         clip = self.on_device
-        seen = visible(clip.surface, clip.sample_surface, state, clip.fixed.lens, clip.clip.size)
+        posed = replace(shaped, R=state.R, t=state.t)
+        seen = visible(clip.surface, clip.sample_surface, posed, clip.fixed.lens, clip.clip.size)
         pixels = clip.samples.project(state, clip.fixed.lens)
         return replace(seen, mask=seen.mask & inside(pixels, clip.clip.size))
 
@@ -152,11 +158,12 @@ class BatchSolver:
         state, seen = stages[0][0].state, None
         asked, settings = torch.ones_like(asked), SolverSettings(max_steps=tracking.steps)
         for index in reversed(range(tracking.levels)):
-            # A tracked frame starts close enough for one test of visibility; one on its own may come from far.
+            # A tracked frame starts close enough for one test of visibility, with the expression predicted for it; one
+            # on its own may come from far.
             if seen is None:
-                seen = self.visible(state)
+                seen = self.visible(state, state.where(away, start))
             elif any(far):
-                seen = self.visible(state).where(away, seen)
+                seen = self.visible(state, state).where(away, seen)
             asked = asked & (seen.mask.sum(1) >= MIN_SAMPLES)
             term = self.contrast_term(levels[index], index, state, seen)
             stages.append((minimise(replace(problem, contrast=term), state, asked, settings), asked))
