@@ -337,7 +337,7 @@ def _report(subject: Subject, calibration: Calibration, task: CalibrationTask, c
         logger.info(f"calibration: focal length {full.focal_px:.0f} px of the full picture, as given")
     else:
         low, high = full.focal_px * np.exp(-2 * spread), full.focal_px * np.exp(2 * spread)
-        said = "" if spread < OBSERVED_LOG_STD else "; the clip hardly tells it, the prior does"
+        said = "" if spread < OBSERVED_LOG_STD else "; the clip hardly tells it"
         logger.info(f"calibration: focal length {full.focal_px:.0f} px (95 %: {low:.0f} to {high:.0f}){said}")
     with context.scalars() as writer:
         for step, cost in enumerate(geometry.outcome.costs):

@@ -19,8 +19,8 @@ from tracker.head.model import HeadModel
 from tracker.landmark_set import LandmarkSet, is_detected, landmark_set
 from tracker.samples import face_samples
 
-# With a smaller spread of the log focal length than this (95 % within 20 %) the clip tells it; else its prior does.
-OBSERVED_LOG_STD = 0.1
+# With a smaller spread of the log focal length than this (95 % within 15 %) the clip tells it; else it hardly does.
+OBSERVED_LOG_STD = 0.075
 # Provider of 68 points that says nothing beyond the 478 (they are derived from them).
 _DERIVED = "facemesh478"
 

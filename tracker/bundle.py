@@ -21,7 +21,7 @@ from tracker.residuals.contour import ContourTerm
 from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
 from tracker.residuals.projection import ShapeMotion, along_dolly, linearise_projection, project_state
 from tracker.residuals.shared_colours import SharedColours
-from tracker.robust import Kernel, huber
+from tracker.robust import Kernel, cauchy, huber
 from tracker.state import FrameState
 
 
@@ -87,8 +87,9 @@ class SharedPrior:
     Attributes:
         shape: (S,) mean identity (zero, or MICA's code).
         shape_std: (S,) standard deviations; 0 holds a coefficient.
-        log_focal: mean of the log focal length, log pixels of the crop.
-        log_focal_std: its standard deviation; 0 holds it.
+        log_focal: middle of the log focal length, log pixels of the crop.
+        log_focal_std: its standard deviation near the middle; 0 holds it. Lenses far from the usual exist, so the tails
+            are those of `tracker.robust.cauchy`.
         centre_px: (cx, cy) mean principal point, pixels of the crop.
         centre_std_px: its standard deviation; 0 holds it.
         offsets: of the landmark offsets.
@@ -108,10 +109,12 @@ class SharedPrior:
     size_std: float
 
     def cost(self, state: BundleState) -> float:
-        """Half the sum of squares."""
+        """Half the sum of squares, the focal length's robust."""
         deviation, inverse_std = self._common(state)
+        squared, at = (deviation * inverse_std).square(), len(state.shape)
+        squared[at] = cauchy(squared[at])[0]
         size = float(self.size_direction @ (state.shape - self.shape)) / self.size_std
-        return 0.5 * (float((deviation * inverse_std).square().sum()) + size**2 + float(state.offsets.square().sum()))
+        return 0.5 * (float(squared.sum()) + size**2 + float(state.offsets.square().sum()))
 
     def blocks(self, state: BundleState) -> SharedBlocks:
         """Normal equations of the prior; an inverse standard deviation of 0 means held."""
@@ -119,8 +122,10 @@ class SharedPrior:
         common, total, count = len(deviation), len(deviation) + state.offsets.numel(), len(state.shape)
         H, g = torch.zeros(total, total, dtype=torch.float64), torch.zeros(total, dtype=torch.float64)
         free = torch.cat([torch.zeros(common, dtype=torch.bool), (self.offsets.std_m > 0).repeat_interleave(3)])
-        H.diagonal()[:common] = inverse_std**2
-        g[:common], free[:common] = deviation * inverse_std**2, inverse_std > 0
+        weight = inverse_std**2
+        weight[count] *= cauchy((deviation[count] * inverse_std[count]).square())[1]
+        H.diagonal()[:common] = weight
+        g[:common], free[:common] = deviation * weight, inverse_std > 0
         row = self.size_direction / self.size_std
         H[:count, :count] += torch.outer(row, row)
         g[:count] += row * (row @ (state.shape - self.shape))

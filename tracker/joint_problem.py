@@ -26,9 +26,9 @@ from tracker.threads import on_threads
 
 # The head's size is not observable by one camera. Left half a percent of play, it ran 1.7 % off on clips with truth.
 _SIZE_STD = 0.0005
-# Neighbouring samples err together: the spread of the focal length is this many times what independent ones would give.
-# The rest is what the model gets wrong: on clips with known truth the focal length was 0 to 6 % off.
-_CAUTION = 4.0
+# Neighbouring samples err together: the spread of the focal length is this many times what independent ones would give,
+# and the model itself errs: on twelve clips with truth its errors were 0.1 to 1.8 times the sum (docs/results.md).
+_CAUTION = 6.0
 _MODEL_LOG_FOCAL_STD = 0.06
 # Landmarks alone pull the focal length up to 20 % down (they follow a turn of the head too little), and the pictures do
 # not always bring it back; so it waits for the pictures near its prior.

@@ -34,4 +34,10 @@ def geman_mcclure(squared: Tensor) -> tuple[Tensor, Tensor]:
     return squared * shrink, shrink * shrink
 
 
-KERNELS: dict[str, Kernel] = {"quadratic": quadratic, "huber": huber, "geman_mcclure": geman_mcclure}
+def cauchy(squared: Tensor) -> tuple[Tensor, Tensor]:
+    """Heavy-tailed: beyond two standard deviations the pull falls but never ends; for priors that may be wrong."""
+    scale = 4.0
+    return scale * (squared / scale).log1p(), scale / (scale + squared)
+
+
+KERNELS: dict[str, Kernel] = {"quadratic": quadratic, "huber": huber, "geman_mcclure": geman_mcclure, "cauchy": cauchy}
