@@ -10,6 +10,8 @@ import io
 import pickle
 import struct
 import threading
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,8 +46,10 @@ class _ChumpySelect(_Chumpy):
         return source[np.asarray(self.state["idxs"])].reshape(self.state["preferred_shape"])
 
 
-class _SparseColumns:
-    """Stands in for scipy.sparse.csc_matrix under its old and new module paths; densified on reading."""
+class _Sparse:
+    """Stands in for a compressed sparse matrix of scipy under its old and new module paths."""
+
+    kind: Callable[..., Any]
 
     def __init__(self, *_args: object) -> None:
         self.state: dict[str, Any] = {}
@@ -53,10 +57,22 @@ class _SparseColumns:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state
 
-    def array(self) -> np.ndarray:
+    def matrix(self) -> Any:
         shape = self.state.get("_shape", self.state.get("shape"))
         parts = (self.state["data"], self.state["indices"], self.state["indptr"])
-        return scipy.sparse.csc_matrix(parts, shape=shape).toarray()
+        return type(self).kind(parts, shape=shape)
+
+
+class _SparseColumns(_Sparse):
+    """Stands in for scipy.sparse.csc_matrix (J_regressor)."""
+
+    kind = scipy.sparse.csc_matrix
+
+
+class _SparseRows(_Sparse):
+    """Stands in for scipy.sparse.csr_matrix (correspondences of meshes)."""
+
+    kind = scipy.sparse.csr_matrix
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -85,6 +101,8 @@ ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("chumpy.reordering", "Select"): _ChumpySelect,
     ("scipy.sparse.csc", "csc_matrix"): _SparseColumns,
     ("scipy.sparse._csc", "csc_matrix"): _SparseColumns,
+    ("scipy.sparse.csr", "csr_matrix"): _SparseRows,
+    ("scipy.sparse._csr", "csr_matrix"): _SparseRows,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): _encode,
@@ -116,6 +134,8 @@ DAMAGE = (
     AssertionError,
     OverflowError,
     struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 # Guards torch's allow-list, see `numpy_allowed`.
 _ALLOW_LIST = threading.Lock()
@@ -153,14 +173,17 @@ class _Unpickler(pickle.Unpickler):
             raise _ForeignClass(f"it holds {module}.{name}, which no model file needs") from None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, densify: bool = True) -> Any:
     """Arrays for the stand-ins, numpy for torch tensors, recursively through dicts."""
-    if isinstance(value, (_Chumpy, _SparseColumns)):
+    if isinstance(value, _Sparse):
+        matrix = value.matrix()
+        return matrix.toarray() if densify else matrix
+    if isinstance(value, _Chumpy):
         return value.array()
     if isinstance(value, torch.Tensor):
         return value.numpy()
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item, densify) for key, item in value.items()}
     return value
 
 
@@ -183,6 +206,18 @@ def load_pickle(path: Path, notes: list[str] | None = None) -> Any:
 def load_object_npy(path: Path, notes: list[str] | None = None) -> Any:
     """Reads an .npy that holds one pickled object (FLAME's landmark_embedding.npy), by the same rules."""
     return _load(path, _npy_content, notes)
+
+
+def load_object_npz(path: Path) -> dict[str, Any]:
+    """Reads an npz whose arrays may be pickled objects (BFM_to_FLAME_corr.npz), by the same allow-list.
+
+    Returns:
+        Name to array or object; sparse matrices stay sparse, for dense ones would take gigabytes.
+
+    Raises:
+        InputError: the file is missing, damaged or holds a class outside the allow-list, named.
+    """
+    return _load(path, _npz_content, None)
 
 
 def _load(path: Path, read: Callable[[io.BytesIO], Any], notes: list[str] | None) -> Any:
@@ -219,11 +254,34 @@ def _content(file: io.BytesIO) -> Any:
 
 
 def _npy_content(file: io.BytesIO) -> Any:
-    version = np.lib.format.read_magic(file)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    _, _, dtype = reader(file)
+    dtype = _npy_type(file)
     if not dtype.hasobject:
         raise ValueError(f"it holds plain {dtype}, not a dict of arrays")
-    content = _content(file)
+    return _item(_Unpickler(file, encoding="latin1").load(), True)
+
+
+def _npy_type(file: io.BytesIO) -> np.dtype:
+    """The type of an .npy's array, whose data come next."""
+    version = np.lib.format.read_magic(file)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return reader(file)[2]
+
+
+def _item(content: Any, densify: bool) -> Any:
+    """The one object of an array without dimensions, anything else as it is."""
     is_item = isinstance(content, np.ndarray) and content.dtype == object and content.ndim == 0
-    return _plain(content.item()) if is_item else content
+    return _plain(content.item() if is_item else content, densify)
+
+
+def _npz_content(file: io.BytesIO) -> dict[str, Any]:
+    content = {}
+    with zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            member = io.BytesIO(archive.read(name))
+            if _npy_type(member).hasobject:
+                value = _item(_Unpickler(member, encoding="latin1").load(), False)
+            else:
+                member.seek(0)
+                value = np.load(member, allow_pickle=False)
+            content[name.removesuffix(".npy")] = value
+    return content
