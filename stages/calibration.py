@@ -105,6 +105,8 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
         SubjectError: no frame with a face is left after begin_frames and end_frames.
     """
     model = load_head_model(config)
+    for note in model.notes:
+        logger.warning(f"head model: {note}")
     landmarks = calibrated_landmarks(subject, config, model)
     camera = camera_prior(subject, config)
     chosen = _choose_frames(subject, config, landmarks, camera, config.calibration.frames)

@@ -14,7 +14,7 @@ from stages.subject import Subject
 from tracker.camera import Intrinsics
 from tracker.config import Config, ReviewSettings
 from tracker.errors import InputError
-from tracker.frame_read import check_head, extrinsics, matrix_from_6d
+from tracker.frame_read import appearance_light, check_head, extrinsics, matrix_from_6d
 from tracker.head.plain import PlainHead
 from tracker.head_choice import load_plain_head
 from tracker.render import View
@@ -62,7 +62,7 @@ class Painter:
             image=image,
             vertices_head_m=self._vertices(frame),
             view=View(R, t, intrinsics, (image.shape[0], image.shape[1])),
-            sh=np.asarray(frame["flame"]["sh"])[0],
+            sh=appearance_light(frame),
             status=str(track["status"]),
             reprojection_px=float(track["reprojection_px"]),
             photometric_l1=float(track["photometric_l1"]),

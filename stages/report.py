@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 STATUSES = ("ok", "poor", "lost")
 
 
-def write_report(subject: Subject, record: "CalibrationRecord") -> dict[str, Any]:
+def write_report(subject: Subject, record: "CalibrationRecord", texture: dict[str, Any]) -> dict[str, Any]:
     """Builds the report from the checkpoints and writes it.
 
     Args:
         subject: a tracked subject.
         record: its calibration.
+        texture: what is known of the fit of a texture space, for the summary.
 
     Returns:
-        `summary` (counts, medians, camera), and `frames` (status, errors, time of each).
+        `summary` (counts, medians, camera, texture), and `frames` (status, errors, time of each).
     """
     milliseconds = _timings(subject)
     frames, fitted, detected = [], [], []
@@ -48,7 +49,8 @@ def write_report(subject: Subject, record: "CalibrationRecord") -> dict[str, Any
                 "milliseconds": milliseconds.get(index),
             }
         )
-    report = {"summary": _summary(subject, record, frames, (np.array(fitted), np.array(detected))), "frames": frames}
+    summary = _summary(subject, record, frames, (np.array(fitted), np.array(detected)))
+    report = {"summary": summary | {"texture": texture}, "frames": frames}
     files.write_json(subject.report_path, report)
     return report
 

@@ -32,11 +32,12 @@ from stages.context import StageContext
 from stages.raw_frames import RawRecord, left_by_a_killed_run
 from stages.report import summarise, write_report
 from stages.subject import Subject
+from stages.texture_code import clip_texture, texture_files
 from tracker.batched.chunks import chunk_count
 from tracker.batched.solver import BatchSolver
 from tracker.clip import frame_bounds, held_unknowns, prior_stds
 from tracker.config import Config
-from tracker.frame_file import TrackRecord, encode_frame, load_frame, state_arrays, state_from_arrays
+from tracker.frame_file import TextureCode, TrackRecord, encode_frame, load_frame, state_arrays, state_from_arrays
 from tracker.frame_solver import FrameSolver
 from tracker.head_choice import head_name, load_head_model, model_files
 from tracker.landmark_set import is_detected
@@ -65,16 +66,19 @@ def config_part(config: Config) -> dict[str, Any]:
         "smoother": config.smoother.model_dump(),
         "write_meshes": config.write_meshes,
         "write_depth": config.write_depth,
+        "tex_params": config.tex_params,
     }
 
 
 def inputs(subject: Subject, config: Config) -> list[Path]:
-    """Pictures, landmarks, crop, calibration, the head model's files, and the appearance where flow looks at it."""
+    """Pictures, landmarks, crop, calibration, files of head model and texture, the appearance where it is looked at."""
+    texture = texture_files(config)
     return [
         *picture_inputs(subject),
         subject.calibration_path,
-        *([subject.appearance_path] if config.energy.flow_weight else []),
+        *([subject.appearance_path] if config.energy.flow_weight or texture else []),
         *model_files(config),
+        *texture,
     ]
 
 
@@ -101,28 +105,31 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     clip, record = load_clip(subject, config, model)
     held, appearance = held_unknowns(model, config.optimize_jaw), load_flow_appearance(subject, config, model)
     solver = FrameSolver(clip, config.energy, config.tracking, held, appearance)
+    texture = clip_texture(subject, config, model)
     indices = subject.frame_indices()
     missing = _first_missing(subject, indices) if context.resume else 0
     if missing:
         logger.info(f"tracking: {missing} of {len(indices)} frames are there, going on with frame {missing}")
     if missing < len(indices):
-        _track(solver, indices, missing, subject, config, context)
+        with _Writer(subject, solver, config, texture.code) as writer:
+            _track(solver, indices, missing, writer, config, context)
     files.remove(subject.raw_dir)
-    report = write_report(subject, record)
+    report = write_report(subject, record, texture.summary)
     summarise(report, context)
 
 
 def _track(
-    solver: FrameSolver, indices: range, missing: int, subject: Subject, config: Config, context: StageContext
+    solver: FrameSolver, indices: range, missing: int, writer: "_Writer", config: Config, context: StageContext
 ) -> None:
     """Tracks what is missing and writes it."""
+    subject = writer.subject
     smoothing, batch = config.smoother.enabled, _batch(config, context.device)
     if batch:
         start = _chunked_start(config, missing)
     else:
         start = _smoothed_start(subject, config, missing) if smoothing else _plain_start(subject, missing)
     finisher = _SmoothingFinisher(subject, solver, config, start.block) if smoothing else _Finisher(subject, solver)
-    with context.scalars() as scalars, _Writer(subject, solver, config) as writer:
+    with context.scalars() as scalars:
         if batch:
             on_device = BatchSolver(solver, context.device)
             records = chunked_records(subject, on_device, start.first, len(indices), batch)
@@ -306,8 +313,9 @@ class _SmoothingFinisher(_Finisher):
 class _Writer:
     """Writes frames in order on a thread of its own, checkpoint last."""
 
-    def __init__(self, subject: Subject, solver: FrameSolver, config: Config) -> None:
-        self._subject = subject
+    def __init__(self, subject: Subject, solver: FrameSolver, config: Config, texture: TextureCode) -> None:
+        self.subject = subject
+        self._texture = texture
         self._config = config
         self._crop = subject.load_crop()
         self._clip = solver.clip
@@ -332,7 +340,7 @@ class _Writer:
 
     def keep(self, index: int, record: RawRecord) -> None:
         """Hands a frame over as it was tracked, for a run that goes on after a kill."""
-        self._pending.append(self._pool.submit(record.save, self._subject.raw_path(index)))
+        self._pending.append(self._pool.submit(record.save, self.subject.raw_path(index)))
         self._collect(self._limit)
 
     def _collect(self, limit: int) -> None:
@@ -341,7 +349,7 @@ class _Writer:
             self._pending.pop(0).result()
 
     def _write(self, job: _Finished) -> None:
-        subject, clip, state = self._subject, self._clip, job.state
+        subject, clip, state = self.subject, self._clip, job.state
         if self._config.write_depth or self._config.write_meshes:
             view = surface_view(clip.model, clip.shape, state)
         if self._config.write_depth:
@@ -362,12 +370,12 @@ class _Writer:
         settings = self._config.smoother
         needed_from = window_start(settings, first // settings.block)
         for index in range(self._forgotten, needed_from):
-            files.remove(self._subject.raw_path(index))
+            files.remove(self.subject.raw_path(index))
         self._forgotten = max(needed_from, self._forgotten)
 
     def _frame(self, job: _Finished) -> dict[str, Any]:
         clip = self._clip
-        frame = encode_frame(clip.model, clip.shape, job.state, clip.intrinsics, clip.size, job.index)
+        frame = encode_frame(clip.model, clip.shape, job.state, clip.intrinsics, clip.size, job.index, self._texture)
         full = self._crop.full_frame_intrinsics(clip.intrinsics)
         frame["track"] = TrackRecord(
             status=job.status,

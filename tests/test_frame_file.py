@@ -74,6 +74,7 @@ def test_keys_shapes_and_types_are_metrical_trackers(flame: HeadModel, shared_di
     contract = json.loads((shared_dir / "parity/contracts/frame_file.json").read_text())["layout"]
     frame = _frame(flame)
     assert frame.pop("model") == "flame"
+    assert _layout(frame.pop("texture")) == {"gain": "ndarray float32 [3]"}
     assert _layout(frame) == contract
 
 

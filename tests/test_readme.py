@@ -9,7 +9,7 @@ from readme_table import README, ROOT, config_table, replaced
 import run_tracking
 from stages import pipeline
 from tracker.config import Config, field_paths
-from tracker.head import flame
+from tracker.head import flame_places
 
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -35,9 +35,9 @@ def test_every_option_is_in_the_readme(capsys: pytest.CaptureFixture[str]) -> No
 def test_stages_and_flame_files_are_named() -> None:
     text = README.read_text()
     assert ", ".join(pipeline.STAGES) in text
-    wanted = set(re.findall(r'"([\w.]+\.(?:npy|npz|pkl|obj))"', Path(flame.__file__).read_text()))
+    wanted = set(re.findall(r'"([\w.]+\.(?:npy|npz|pkl|obj))"', Path(flame_places.__file__).read_text()))
     assert {"landmark_embedding.npy", "FLAME_masks.pkl"} < wanted
-    assert not [name for name in wanted - set(flame.MODEL_NAMES) if f"`{name}`" not in text]
+    assert not [name for name in wanted - set(flame_places.MODEL_NAMES) if f"`{name}`" not in text]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -12,9 +12,8 @@ from tracker.settings import CalibrationSettings, EnergySettings, SmootherSettin
 
 SETTINGS = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-# Keys of metrical-tracker's configs/config.py (all its versions) that steer its Adam schedule, name files which this
-# project carries inside its head models, or belong to the albedo space, for which `.frame` files hold zeros here. They
-# are accepted, so that its YAML files run, and change nothing.
+# Keys of metrical-tracker's configs/config.py (all its versions) that steer its Adam schedule or name files which this
+# project finds with its head models. They are accepted, so that its YAML files run, and change nothing.
 LEGACY_KEYS = frozenset(
     {
         "rotation_lr",
@@ -37,8 +36,6 @@ LEGACY_KEYS = frozenset(
         "w_jaw",
         "flame_template_path",
         "flame_lmk_path",
-        "tex_space_path",
-        "tex_params",
     }
 )
 
@@ -125,9 +122,18 @@ class Config(BaseModel):
         "auto", description="Head model; auto: FLAME if its file is there, else the generic head."
     )
     head_path: str = Field("", description="File or folder of the head model; empty: the model's usual place.")
-    flame_geom_path: str = Field("assets/FLAME2020/generic_model.pkl", description="FLAME geometry file.")
+    flame_geom_path: str = Field(
+        "assets/FLAME2020/generic_model.pkl", description="FLAME geometry file, or the folder that holds it."
+    )
     num_shape_params: int = Field(300, ge=0, le=500, description="Identity modes used, at most what the model has.")
     num_exp_params: int = Field(100, ge=0, le=500, description="Expression modes used, at most what the model has.")
+
+    tex_space_path: str = Field(
+        "",
+        description="FLAME's texture space, FLAME_texture.npz or FLAME_albedo_from_BFM.npz; empty: the one beside "
+        "the FLAME model, if any.",
+    )
+    tex_params: int = Field(140, ge=1, le=500, description="Coefficients of the texture space, at most what it has.")
 
     keyframes: tuple[int, ...] = Field(
         (),

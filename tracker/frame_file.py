@@ -30,9 +30,27 @@ __all__ = [
     "state_from_arrays",
 ]
 
-FLAME_SHAPE, FLAME_EXPRESSION, TEXTURE_MODES = 300, 100, 140
+FLAME_SHAPE, FLAME_EXPRESSION = 300, 100
 # Version of the keys under `track` and `state`; a reader of an older file can tell.
 TRACK_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class TextureCode:
+    """The clip's appearance in a texture space, the same in all its frames.
+
+    Attributes:
+        code: (K,) coefficients, zeros where there is no space.
+        gain: (3,) what the light that was tracked with the clip's own appearance is multiplied with, RGB, so that it
+            suits the texture of the code.
+    """
+
+    code: np.ndarray
+    gain: np.ndarray
+
+
+# metrical-tracker's number of coefficients.
+NO_TEXTURE = TextureCode(np.zeros(140), np.ones(3))
 
 
 @dataclass(frozen=True)
@@ -69,6 +87,7 @@ def encode_frame(
     intrinsics: Intrinsics,
     size: tuple[int, int],
     index: int,
+    texture: TextureCode = NO_TEXTURE,
 ) -> dict[str, Any]:
     """The metrical-tracker blocks of a checkpoint.
 
@@ -79,14 +98,15 @@ def encode_frame(
         intrinsics: pixels of the crop.
         size: (height, width) of the crop.
         index: 0-based checkpoint number.
+        texture: code and gain of the clip's appearance.
 
     Returns:
-        Dict with `flame`, `camera`, `opencv`, `img_size`, `frame_id`, `global_step`, `model`.
+        Dict with `flame`, `camera`, `opencv`, `img_size`, `frame_id`, `global_step`, `model`, `texture`.
     """
     R, t = state.R.numpy(), state.t.numpy()
     camera = to_pytorch3d(R, t, intrinsics, size)
     eyes = matrix_to_6d(eye_rotations(state.eyes)).reshape(1, 12)
-    light = rotate_sh(state.light, state.R.T)
+    light = rotate_sh(state.light, state.R.T).numpy() * texture.gain
     is_flame = model.name == "flame"
 
     def row(value: Any, length: int = 0) -> np.ndarray:
@@ -97,8 +117,8 @@ def encode_frame(
         "flame": {
             "exp": row(state.expression, FLAME_EXPRESSION if is_flame else 0),
             "shape": row(shape, FLAME_SHAPE if is_flame else 0),
-            "tex": np.zeros((1, TEXTURE_MODES), np.float32),
-            "sh": light.numpy().astype(np.float32)[None],
+            "tex": row(texture.code),
+            "sh": light.astype(np.float32)[None],
             "eyes": row(eyes),
             "eyelids": row(state.eyelids),
             "jaw": row(matrix_to_6d(state.jaw)),
@@ -118,6 +138,7 @@ def encode_frame(
         "frame_id": f"{index:05d}",
         "global_step": index,
         "model": model.name,
+        "texture": {"gain": texture.gain.astype(np.float32)},
     }
 
 

@@ -83,6 +83,15 @@ def extrinsics(frame: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, Intrinsic
     return block["R"], block["t"], Intrinsics(float(K[0, 0]), float(K[0, 2]), float(K[1, 2]))
 
 
+def appearance_light(frame: dict[str, Any]) -> np.ndarray:
+    """Light (9, 3) in head space that goes with the clip's own appearance.
+
+    `flame.sh` goes with the texture of `flame.tex`, which may be brighter or darker.
+    """
+    gain = frame.get("texture", {}).get("gain", 1.0)
+    return np.asarray(frame["flame"]["sh"])[0] / gain
+
+
 def matrix_from_6d(rows: np.ndarray) -> np.ndarray:
     """Rotation matrices (..., 3, 3) of 6-D forms (..., 6): twin of `tracker.rotations.matrix_from_6d`."""
     first, second = rows[..., :3], rows[..., 3:]

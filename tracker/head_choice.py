@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from tracker.config import Config
 from tracker.errors import InputError
+from tracker.head.flame_places import FULL_EXPRESSION, FULL_SHAPE, flame_files, is_flame, model_file
 from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_generic
 from tracker.head.plain import PlainHead
 
@@ -24,7 +25,9 @@ def head_name(config: Config) -> str:
     """
     if config.head != "auto":
         return config.head
-    return "flame" if Path(config.flame_geom_path).is_file() else "generic"
+    if config.head_path:
+        return "flame" if is_flame(Path(config.head_path)) else "generic"
+    return "flame" if model_file(Path(config.flame_geom_path)) else "generic"
 
 
 def load_head_model(config: Config) -> "HeadModel":
@@ -37,11 +40,32 @@ def load_head_model(config: Config) -> "HeadModel":
     if name == "flame":
         from tracker.head.flame import load_flame
 
-        model = load_flame(Path(config.head_path or config.flame_geom_path))
+        return _flame_modes(load_flame(flame_path(config)), config)
     elif name == "ict":
         raise InputError("head: ict is not read by this version; set head to auto, flame or generic")
     else:
         model = load_generic(Path(config.head_path) if config.head_path else None)
+    return model.with_modes(config.num_shape_params, config.num_exp_params)
+
+
+def flame_path(config: Config) -> Path:
+    """File or folder of the FLAME model that a config names."""
+    return Path(config.head_path or config.flame_geom_path)
+
+
+def _flame_modes(model: "HeadModel", config: Config) -> "HeadModel":
+    """The model with the configured number of modes; the full counts, the defaults, stand for all that it has.
+
+    Raises:
+        InputError: the config asks for another number than the full one, and for more than the file has.
+    """
+    wanted = {
+        "num_shape_params": (config.num_shape_params, FULL_SHAPE, model.shape_count),
+        "num_exp_params": (config.num_exp_params, FULL_EXPRESSION, model.expression_count),
+    }
+    for key, (asked, full, held) in wanted.items():
+        if asked > held and asked != full:
+            raise InputError(f"{key}: {asked} is more than the {held} that {flame_path(config)} holds; lower it")
     return model.with_modes(config.num_shape_params, config.num_exp_params)
 
 
@@ -61,8 +85,7 @@ def model_files(config: Config) -> list[Path]:
     """Files of the chosen head model, its measured landmark bias included, for the manifests."""
     name = head_name(config)
     if name == "flame":
-        path = Path(config.head_path or config.flame_geom_path)
-        return [path if path.is_dir() else path.parent]
+        return flame_files(flame_path(config))
     path = Path(config.head_path) if config.head_path else GENERIC_HEAD_PATH
     bias = bias_path(path)
     return [path, bias] if bias.is_file() else [path]

@@ -4,15 +4,16 @@ Only the classes that such files are known to hold can be made; chumpy arrays ar
 those listed for FLAME 2017 to 2023, SMPL-family chumpy 0.70 files and FLAME's landmark embeddings.
 """
 
-import codecs
 import collections
 import importlib
 import io
 import pickle
 import struct
 import threading
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from tracker import line_endings
 from tracker.errors import InputError
 
 
@@ -44,8 +46,10 @@ class _ChumpySelect(_Chumpy):
         return source[np.asarray(self.state["idxs"])].reshape(self.state["preferred_shape"])
 
 
-class _SparseColumns:
-    """Stands in for scipy.sparse.csc_matrix under its old and new module paths; densified on reading."""
+class _Sparse:
+    """Stands in for a compressed sparse matrix of scipy under its old and new module paths."""
+
+    kind: Callable[..., Any]
 
     def __init__(self, *_args: object) -> None:
         self.state: dict[str, Any] = {}
@@ -53,10 +57,29 @@ class _SparseColumns:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state
 
-    def array(self) -> np.ndarray:
+    def matrix(self) -> Any:
         shape = self.state.get("_shape", self.state.get("shape"))
         parts = (self.state["data"], self.state["indices"], self.state["indptr"])
-        return scipy.sparse.csc_matrix(parts, shape=shape).toarray()
+        return type(self).kind(parts, shape=shape)
+
+
+class _SparseColumns(_Sparse):
+    """Stands in for scipy.sparse.csc_matrix (J_regressor)."""
+
+    kind = scipy.sparse.csc_matrix
+
+
+class _SparseRows(_Sparse):
+    """Stands in for scipy.sparse.csr_matrix (correspondences of meshes)."""
+
+    kind = scipy.sparse.csr_matrix
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """codecs.encode as Python 3 pickles call it for Python 2's strings, and for no other codec."""
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it encodes text as {encoding}")
+    return text.encode("latin1")
 
 
 def _tensor_from_bytes(data: bytes) -> Any:
@@ -78,9 +101,11 @@ ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("chumpy.reordering", "Select"): _ChumpySelect,
     ("scipy.sparse.csc", "csc_matrix"): _SparseColumns,
     ("scipy.sparse._csc", "csc_matrix"): _SparseColumns,
+    ("scipy.sparse.csr", "csr_matrix"): _SparseRows,
+    ("scipy.sparse._csr", "csr_matrix"): _SparseRows,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): codecs.encode,
+    ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("copy_reg", "_reconstructor"): _reconstructor,
     ("copyreg", "_reconstructor"): _reconstructor,
@@ -103,13 +128,14 @@ DAMAGE = (
     RuntimeError,
     EOFError,
     ValueError,
-    KeyError,
-    IndexError,
+    LookupError,
     TypeError,
     AttributeError,
     AssertionError,
     OverflowError,
     struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 # Guards torch's allow-list, see `numpy_allowed`.
 _ALLOW_LIST = threading.Lock()
@@ -135,60 +161,127 @@ def _numpy_types() -> list[Any]:
     return allowed + [type(np.dtype(kind)) for kind in ("i2", "i4", "i8", "u1", "?", "f2", "f4", "f8")]
 
 
+class _ForeignClass(pickle.UnpicklingError):
+    """A class outside the allow-list."""
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         try:
             return ALLOWED[(module, name)]
         except KeyError:
-            raise pickle.UnpicklingError(f"it holds {module}.{name}, which no model file needs") from None
+            raise _ForeignClass(f"it holds {module}.{name}, which no model file needs") from None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, densify: bool = True) -> Any:
     """Arrays for the stand-ins, numpy for torch tensors, recursively through dicts."""
-    if isinstance(value, (_Chumpy, _SparseColumns)):
+    if isinstance(value, _Sparse):
+        matrix = value.matrix()
+        return matrix.toarray() if densify else matrix
+    if isinstance(value, _Chumpy):
         return value.array()
     if isinstance(value, torch.Tensor):
         return value.numpy()
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item, densify) for key, item in value.items()}
     return value
 
 
-def load_pickle(path: Path) -> Any:
+def load_pickle(path: Path, notes: list[str] | None = None) -> Any:
     """Reads a pickle of arrays.
 
     Args:
         path: a .pkl (latin1 strings, as Python 2 wrote them).
+        notes: gets a sentence where the file had been copied as text and was repaired in memory.
 
     Returns:
         Its content with numpy arrays in place of chumpy, sparse and torch objects.
 
     Raises:
-        InputError: the file is damaged or holds a class outside the allow-list, named.
+        InputError: the file is missing, damaged beyond repair or holds a class outside the allow-list, named.
     """
-    with open(path, "rb") as file:
-        return _read(file, path)
+    return _load(path, _content, notes)
 
 
-def load_object_npy(path: Path) -> Any:
-    """Reads an .npy that holds one pickled object (FLAME's landmark_embedding.npy), by the same allow-list."""
-    with open(path, "rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            reader(file)
-        except ValueError as error:
-            raise InputError(f"{path}: not an .npy file ({error}); download it again") from error
-        content = _read(file, path)
-    return (
-        content.item() if isinstance(content, np.ndarray) and content.dtype == object and content.ndim == 0 else content
-    )
+def load_object_npy(path: Path, notes: list[str] | None = None) -> Any:
+    """Reads an .npy that holds one pickled object (FLAME's landmark_embedding.npy), by the same rules."""
+    return _load(path, _npy_content, notes)
 
 
-def _read(file: io.BufferedReader, path: Path) -> Any:
+def load_object_npz(path: Path) -> dict[str, Any]:
+    """Reads an npz whose arrays may be pickled objects (BFM_to_FLAME_corr.npz), by the same allow-list.
+
+    Returns:
+        Name to array or object; sparse matrices stay sparse, for dense ones would take gigabytes.
+
+    Raises:
+        InputError: the file is missing, damaged or holds a class outside the allow-list, named.
+    """
+    return _load(path, _npz_content, None)
+
+
+def _load(path: Path, read: Callable[[io.BytesIO], Any], notes: list[str] | None) -> Any:
     try:
-        return _plain(_Unpickler(file, encoding="latin1").load())
-    except pickle.UnpicklingError as error:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); put the file there") from error
+    instead = line_endings.placeholder(data)
+    if instead:
+        raise InputError(f"{path}: {instead}; get the file from its publisher again")
+    if line_endings.was_copied_as_text(data):
+        # An undamaged file passes that test by chance alone and fails here: its lengths would not fit.
+        with suppress(*DAMAGE):
+            content = read(io.BytesIO(line_endings.repaired(data)))
+            if notes is not None:
+                notes.append(f"{path}: was copied as text, its line endings were changed; repaired in memory")
+            return content
+    try:
+        return read(io.BytesIO(data))
+    except _ForeignClass as error:
         raise InputError(f"{path}: refused: {error}; get the file from its publisher again") from error
     except DAMAGE as error:
-        raise InputError(f"{path}: damaged pickle ({error}); download it again") from error
+        raise InputError(
+            f"{path}: damaged pickle ({_one_line(error)}); copy or download it again, as a binary file"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _content(file: io.BytesIO) -> Any:
+    return _plain(_Unpickler(file, encoding="latin1").load())
+
+
+def _npy_content(file: io.BytesIO) -> Any:
+    dtype = _npy_type(file)
+    if not dtype.hasobject:
+        raise ValueError(f"it holds plain {dtype}, not a dict of arrays")
+    return _item(_Unpickler(file, encoding="latin1").load(), True)
+
+
+def _npy_type(file: io.BytesIO) -> np.dtype:
+    """The type of an .npy's array, whose data come next."""
+    version = np.lib.format.read_magic(file)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return reader(file)[2]
+
+
+def _item(content: Any, densify: bool) -> Any:
+    """The one object of an array without dimensions, anything else as it is."""
+    is_item = isinstance(content, np.ndarray) and content.dtype == object and content.ndim == 0
+    return _plain(content.item() if is_item else content, densify)
+
+
+def _npz_content(file: io.BytesIO) -> dict[str, Any]:
+    content = {}
+    with zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            member = io.BytesIO(archive.read(name))
+            if _npy_type(member).hasobject:
+                value = _item(_Unpickler(member, encoding="latin1").load(), False)
+            else:
+                member.seek(0)
+                value = np.load(member, allow_pickle=False)
+            content[name.removesuffix(".npy")] = value
+    return content

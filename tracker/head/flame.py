@@ -1,27 +1,24 @@
 """Loader of FLAME-format models: the pickle or npz, its landmark embeddings, masks, eyelids and UV template.
 
 Sources: Li et al., FLAME, SIGGRAPH Asia 2017; key lists and layouts as the public FLAME loaders read them.
+
+Coefficients are standard deviations, positions metres. The contour's row follows the head's yaw, see
+`tracker.head.sliding_contour`.
 """
 
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from tracker.errors import InputError
-from tracker.head.model import ContourEmbedding, Embedding, HeadModel
-from tracker.safe_pickle import load_object_npy, load_pickle
-
-SHAPE_MODES = 300
-MODEL_NAMES = ("generic_model.pkl", "flame2023.pkl", "flame2023_Open.pkl", "generic_model.npz")
-_KEYS = ("f", "v_template", "shapedirs", "posedirs", "J_regressor", "weights")
-
-
-def find_flame(folder: Path) -> Path | None:
-    """The model file of a FLAME folder, or None where the folder holds none."""
-    return next((folder / name for name in MODEL_NAMES if (folder / name).is_file()), None)
+from tracker.head.eyelids import eyelid_shapes
+from tracker.head.flame_arrays import FlameArrays, read_flame_arrays
+from tracker.head.flame_landmarks import landmarks68, landmarks478
+from tracker.head.flame_places import MODEL_NAMES, FlamePlaces, find_companions, model_file
+from tracker.head.flame_regions import made_regions, read_masks
+from tracker.head.model import Embedding, HeadModel
+from tracker.head.template_uv import read_template_uv
 
 
 def load_flame(path: Path) -> HeadModel:
@@ -29,135 +26,95 @@ def load_flame(path: Path) -> HeadModel:
 
     Args:
         path: the model file (.pkl or .npz), or the folder that holds it; the embeddings, masks, eyelid shapes and
-            template OBJ are looked for beside it.
+            template OBJ are looked for beside it and where metrical-tracker, MICA and DECA keep them.
 
     Returns:
-        The model with as many modes as the file has.
+        The model with as many modes as the file has; what it had to do without stands in its `notes`.
 
     Raises:
         InputError: a file is missing or damaged; the message names it.
     """
-    file = find_flame(path) if path.is_dir() else path
-    if file is None or not file.is_file():
+    file = model_file(path)
+    if file is None:
         raise InputError(f"{path}: no FLAME model ({', '.join(MODEL_NAMES)}); register at flame.is.tue.mpg.de for one")
-    data = _arrays(file)
-    folder = file.parent
-    vertex_count = data["v_template"].shape[0]
-    bases = torch.from_numpy(data["shapedirs"].astype(np.float32))
-    expression_count = bases.shape[2] - SHAPE_MODES
-    landmarks68, contour = _landmarks68(folder / "landmark_embedding.npy")
-    uv, uv_triangles = _template_uv(folder, data["f"])
+    places, notes = find_companions(file), list[str]()
+    _check_needed(places)
+    arrays = read_flame_arrays(file, notes)
+    expression_count = arrays.expression_basis.shape[2]
+    ibug, contour, fixed = landmarks68(places, len(arrays.triangles), notes)
+    facemesh = landmarks478(places, arrays, ibug, notes)
+    uv, uv_triangles = _template_uv(places, arrays)
     return HeadModel(
         name="flame",
-        template=torch.from_numpy(data["v_template"].astype(np.float32)),
-        shape_basis=bases[..., :SHAPE_MODES],
-        expression_basis=bases[..., SHAPE_MODES:],
+        template=torch.from_numpy(arrays.template),
+        shape_basis=torch.from_numpy(arrays.shape_basis),
+        expression_basis=torch.from_numpy(arrays.expression_basis),
         expression_names=tuple(f"exp{i:03d}" for i in range(expression_count)),
         expression_std=torch.ones(expression_count),
         expression_bounds=torch.tensor([[-np.inf, np.inf]]).repeat(expression_count, 1),
-        eyelid_basis=_eyelids(folder, vertex_count),
-        pose_correctives=torch.from_numpy(data["posedirs"].astype(np.float32)),
-        joint_regressor=torch.from_numpy(data["J_regressor"].astype(np.float32)),
-        skin_weights=torch.from_numpy(data["weights"].astype(np.float32)),
-        triangles=torch.from_numpy(data["f"].astype(np.int64)),
-        uv=uv,
-        uv_triangles=uv_triangles,
-        landmarks68=landmarks68,
-        landmarks478=_landmarks478(folder / "mediapipe_landmark_embedding.npz"),
+        eyelid_basis=torch.from_numpy(_eyelids(places, arrays, (ibug, facemesh), notes)),
+        pose_correctives=torch.from_numpy(arrays.pose_correctives),
+        joint_regressor=torch.from_numpy(arrays.joint_regressor),
+        skin_weights=torch.from_numpy(arrays.skin_weights),
+        triangles=torch.from_numpy(arrays.triangles),
+        uv=torch.from_numpy(uv),
+        uv_triangles=torch.from_numpy(uv_triangles),
+        landmarks68=ibug,
+        landmarks478=facemesh,
         contour=contour,
-        regions=_masks(folder / "FLAME_masks.pkl"),
+        landmarks68_fixed=fixed,
+        regions=_regions(places, arrays, ibug, notes),
+        notes=tuple(notes),
     )
 
 
-def _arrays(file: Path) -> dict[str, np.ndarray]:
-    if file.suffix == ".npz":
-        data: dict[str, Any] = _npz(file)
-    else:
-        data = load_pickle(file)
-    missing = [key for key in _KEYS if key not in data]
+def _check_needed(places: FlamePlaces) -> None:
+    """One error for all that is missing and nothing can replace."""
+    wanted = {
+        "landmark_embedding.npy (data folder of DECA or metrical-tracker)": places.landmarks is not None
+        or (places.static_landmarks is not None and places.dynamic_landmarks is not None),
+        "head_template.obj with texture coordinates (data folder of DECA, or MICA's data/FLAME2020)": places.template
+        is not None,
+    }
+    missing = [name for name, there in wanted.items() if not there]
     if missing:
-        raise InputError(f"{file}: not a FLAME model, it lacks {', '.join(missing)}; download it again")
-    return {key: np.asarray(data[key]) for key in _KEYS}
+        raise InputError(f"{places.model.parent}: beside {places.model.name} put {' and '.join(missing)}")
 
 
-def _npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise InputError(f"{path}: damaged ({error}); get it from its publisher again") from error
+def _template_uv(places: FlamePlaces, arrays: FlameArrays) -> tuple[np.ndarray, np.ndarray]:
+    # _check_needed has seen it.
+    return read_template_uv(places.template or Path(), arrays.triangles)
 
 
-def _landmarks68(path: Path) -> tuple[Embedding, ContourEmbedding]:
-    if not path.is_file():
-        raise InputError(f"{path}: missing; it comes with DECA, MICA and metrical-tracker")
-    data = load_object_npy(path)
-    contour = ContourEmbedding(
-        torch.as_tensor(np.asarray(data["dynamic_lmk_faces_idx"]).astype(np.int64)),
-        torch.as_tensor(np.asarray(data["dynamic_lmk_bary_coords"]).astype(np.float32)),
+def _regions(places: FlamePlaces, arrays: FlameArrays, ibug: Embedding, notes: list[str]) -> dict[str, torch.Tensor]:
+    if places.masks is not None:
+        return read_masks(places.masks, len(arrays.template), notes)
+    notes.append(
+        f"{places.model.parent}: no FLAME_masks.pkl; the face's region is made from its landmarks; the file lies on "
+        f"flame.is.tue.mpg.de and in MICA's data/FLAME2020/FLAME_masks"
     )
-    static_faces = torch.as_tensor(np.asarray(data["static_lmk_faces_idx"]).astype(np.int64))
-    static_bary = torch.as_tensor(np.asarray(data["static_lmk_bary_coords"]).astype(np.float32))
-    faces = torch.cat([contour.faces[0], static_faces])
-    bary = torch.cat([contour.bary[0], static_bary])
-    return Embedding(faces, bary, torch.arange(68)), contour
+    return made_regions(arrays, ibug)
 
 
-def _landmarks478(path: Path) -> Embedding:
-    if not path.is_file():
-        raise InputError(f"{path}: missing; it comes with metrical-tracker")
-    data = _npz(path)
+def _eyelids(
+    places: FlamePlaces, arrays: FlameArrays, landmarks: tuple[Embedding, Embedding], notes: list[str]
+) -> np.ndarray:
+    """(V, 3, 2) shapes of the shut lids: the files', else made for the topology."""
+    if places.left_lid is not None and places.right_lid is not None:
+        return np.stack([_lid(path, len(arrays.template)) for path in (places.left_lid, places.right_lid)], -1)
+    made = eyelid_shapes(arrays.template, arrays.triangles, arrays.skin_weights, landmarks)
+    if made is None:
+        notes.append(f"{places.model}: has no eyeballs to make eyelid shapes for; blinks are left to the expression")
+        return np.zeros((len(arrays.template), 3, 2), np.float32)
+    notes.append(f"{places.model.parent}: no l_eyelid.npy and r_eyelid.npy; eyelid shapes are made from the eyes' rims")
+    return made
+
+
+def _lid(path: Path, vertex_count: int) -> np.ndarray:
     try:
-        return Embedding(
-            torch.from_numpy(data["lmk_face_idx"].astype(np.int64)),
-            torch.from_numpy(data["lmk_b_coords"].astype(np.float32)),
-            torch.from_numpy(data["landmark_indices"].astype(np.int64)),
-        )
-    except KeyError as error:
-        raise InputError(f"{path}: lacks {error}; it comes with metrical-tracker") from error
-
-
-def _template_uv(folder: Path, triangles: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    path = next(
-        (
-            folder / n
-            for n in ("head_template_uv.obj", "head_template_mesh.obj", "head_template.obj")
-            if (folder / n).is_file()
-        ),
-        None,
-    )
-    if path is None:
-        raise InputError(
-            f"{folder}: no head_template_mesh.obj with texture coordinates; it comes with FLAME_texture and DECA"
-        )
-    uv, uv_triangles = [], []
-    for line in path.read_text().splitlines():
-        if line.startswith("vt "):
-            uv.append([float(x) for x in line.split()[1:3]])
-        elif line.startswith("f "):
-            uv_triangles.append([int(corner.split("/")[1]) - 1 for corner in line.split()[1:4]])
-    if len(uv_triangles) != len(triangles):
-        raise InputError(
-            f"{path}: {len(uv_triangles)} triangles, the model has {len(triangles)}; they do not belong together"
-        )
-    return torch.tensor(uv, dtype=torch.float32), torch.tensor(uv_triangles, dtype=torch.int64)
-
-
-def _eyelids(folder: Path, vertex_count: int) -> torch.Tensor:
-    basis = np.zeros((vertex_count, 3, 2), np.float32)
-    for side, name in enumerate(("l_eyelid.npy", "r_eyelid.npy")):
-        path = folder / name
-        if not path.is_file():
-            continue
-        try:
-            basis[..., side] = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise InputError(f"{path}: not the eyelid of {vertex_count} vertices ({error}); get it again") from error
-    return torch.from_numpy(basis)
-
-
-def _masks(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        return {}
-    return {name: torch.as_tensor(np.asarray(ids).astype(np.int64)) for name, ids in load_pickle(path).items()}
+        shape = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path}: not the eyelid of {vertex_count} vertices ({error}); get it again") from error
+    if shape.shape != (vertex_count, 3):
+        raise InputError(f"{path}: has shape {shape.shape}, the model needs {(vertex_count, 3)}; get the right one")
+    return shape.astype(np.float32)

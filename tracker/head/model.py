@@ -86,6 +86,9 @@ class HeadParams:
         eyes: (..., 2, 3, 3) rotations of the left and right eyeball.
         eyelids: (..., 2) closure of the left and right eyelids, 0 neutral, 1 closed.
         neck: (..., 3, 3) rotation about the neck joint, or None for identity.
+        root: (..., 3, 3) rotation of the whole head about the root joint, or None for identity. This tracker leaves
+            it and the translation to the camera's extrinsics; files of other programs have them here.
+        translation: (..., 3) metres, added to everything last; or None.
     """
 
     shape: Tensor
@@ -94,6 +97,8 @@ class HeadParams:
     eyes: Tensor
     eyelids: Tensor
     neck: Tensor | None = None
+    root: Tensor | None = None
+    translation: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +129,9 @@ class HeadModel:
         landmarks68: embedding of the iBUG points (static; the contour's frontal position for 0 to 16).
         landmarks478: embedding of the FaceMesh points that the model has.
         contour: sliding contour, or None.
+        landmarks68_fixed: the 68 points at fixed places of the surface, the contour on the jaw bone's edge (DECA's and
+            MICA's 3-D landmarks), or None.
+        notes: sentences for people about the files that the model was read from.
     """
 
     name: str
@@ -147,6 +155,8 @@ class HeadModel:
     landmark_offset_std: Tensor | None = None
     landmark_lid_response: Tensor | None = None
     regions: dict[str, Tensor] = field(default_factory=dict)
+    landmarks68_fixed: Embedding | None = None
+    notes: tuple[str, ...] = ()
     parents: tuple[int, ...] = PARENTS
 
     @property
@@ -223,7 +233,7 @@ class HeadModel:
             params: see `HeadParams`; batch dimensions broadcast.
 
         Returns:
-            (..., V, 3) metres. The root joint is not rotated: the head's pose is the camera's extrinsics.
+            (..., V, 3) metres.
         """
         rest = self.rest_vertices(params.shape, params.expression)
         joints = self.joints_of(rest)
@@ -236,14 +246,16 @@ class HeadModel:
         weights = self.skin_weights.to(rest.dtype)
         parts = (rest, weights, R, t, self.eyelid_basis.to(rest.dtype), params.eyelids)
         if rest.dim() == 2 and rest.device.type == "cpu" and not any(part.requires_grad for part in parts):
-            return torch.from_numpy(kernels.skin(*(np.ascontiguousarray(part.numpy()) for part in parts)))
-        return skin_torch(*parts)
+            posed = torch.from_numpy(kernels.skin(*(np.ascontiguousarray(part.numpy()) for part in parts)))
+        else:
+            posed = skin_torch(*parts)
+        return posed if params.translation is None else posed + params.translation[..., None, :]
 
     def _joint_rotations(self, params: HeadParams, batch: torch.Size) -> Tensor:
         """Local rotations of the five joints, (..., 5, 3, 3)."""
         identity = torch.eye(3, dtype=params.jaw.dtype, device=params.jaw.device)
-        neck = identity if params.neck is None else params.neck
-        parts = [identity, neck, params.jaw, params.eyes[..., 0, :, :], params.eyes[..., 1, :, :]]
+        root, neck = (identity if R is None else R for R in (params.root, params.neck))
+        parts = [root, neck, params.jaw, params.eyes[..., 0, :, :], params.eyes[..., 1, :, :]]
         return torch.stack([part.expand(*batch, 3, 3) for part in parts], -3)
 
     def _joint_transforms(self, rotations: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
