@@ -136,6 +136,8 @@ def load_head_buffers(path: Path) -> HeadBuffers | None:
             f"{path}: flameModel.generator.shapedirs has shape {basis.shape}, expected {(*template.shape, SHAPE_SIZE)} "
             f"or more modes; {_REMEDY}"
         )
+    if triangles.max() >= len(template) or faces.max() >= len(triangles) or min(triangles.min(), faces.min()) < 0:
+        raise InputError(f"{path}: flameModel.generator names vertices or triangles that it does not have; {_REMEDY}")
     return HeadBuffers(
         template=template.astype(np.float32),
         shape_basis=basis[..., :SHAPE_SIZE].astype(np.float32),
