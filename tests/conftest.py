@@ -61,3 +61,14 @@ def mica_onnx(mica_tar: Path) -> Path:
     weights.symlink_to(mica_tar)
     export_onnx(weights, export_path(weights))
     return export_path(weights)
+
+
+@pytest.fixture
+def log_lines():
+    """Messages of the log, level INFO and above, as they come."""
+    from loguru import logger
+
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)), level="INFO", format="{message}")
+    yield lines
+    logger.remove(sink)

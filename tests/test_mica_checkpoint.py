@@ -185,7 +185,9 @@ def _tar() -> bytes:
 )
 def test_other_files_are_refused(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "mica.tar").write_bytes(data)
-    with pytest.raises(InputError, match=r"mica\.tar: not a readable torch checkpoint .*get MICA's mica\.tar again") as e:
+    with pytest.raises(
+        InputError, match=r"mica\.tar: not a readable torch checkpoint .*get MICA's mica\.tar again"
+    ) as e:
         load_network(tmp_path / "mica.tar")
     assert words in str(e.value)
 
@@ -206,7 +208,7 @@ def test_damage_is_said_in_one_line(small: Any, tmp_path: Path, new_format: bool
     torch.save(small, tmp_path / "whole.tar", _use_new_zipfile_serialization=new_format)
     data = (tmp_path / "whole.tar").read_bytes()
     random = np.random.RandomState(0)
-    refused = 0
+    refused: list[str] = []
     for trial in range(60):
         changed = bytearray(data)
         if trial % 3:
@@ -218,19 +220,16 @@ def test_damage_is_said_in_one_line(small: Any, tmp_path: Path, new_format: bool
         try:
             load_network(tmp_path / "mica.tar")
         except InputError as error:
-            assert "mica.tar" in str(error)
-            assert "\n" not in str(error)
-            refused += 1
-    assert refused > 20
+            refused.append(str(error))
+    assert len(refused) > 20
+    assert all("mica.tar: " in text and "\n" not in text for text in refused)
 
 
 def test_head_buffers_are_read_where_they_are(small: Any, tmp_path: Path) -> None:
     path = mica_weights.write(tmp_path / "mica.tar", small)
     assert load_head_buffers(path) is None
     buffers = mica_weights.head_buffers()
-    found = load_head_buffers(
-        mica_weights.write(path, {**small, "flameModel": {**small["flameModel"], **buffers}})
-    )
+    found = load_head_buffers(mica_weights.write(path, {**small, "flameModel": {**small["flameModel"], **buffers}}))
     assert found is not None
     assert found.shape_basis.shape == (30, 3, 300)
     np.testing.assert_array_equal(found.template, buffers["generator.v_template"])

@@ -98,7 +98,7 @@ def aligned(image: np.ndarray, five_px: np.ndarray, side_px: int = _REFERENCE_SI
         ValueError: the points coincide, or a side of another size.
     """
     matrix = similarity(to_cv2_pixels(np.asarray(five_px, np.float64)), reference_points(side_px))
-    return cv2.warpAffine(image, matrix, (side_px, side_px), borderValue=0.0)
+    return cv2.warpAffine(image, matrix, (side_px, side_px))
 
 
 def network_input(face: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The two networks of mica.tar: ArcFace's IResNet-100 and the mapping from its embedding to FLAME's shape.
 
-Sources: Deng et al., ArcFace, CVPR 2019 (improved residual units of Han et al., Deep Pyramidal Residual Networks, 2017);
+Sources: Deng et al., ArcFace, CVPR 2019 (residual units of Han et al., Deep Pyramidal Residual Networks, CVPR 2017);
 Zielonka et al., MICA, ECCV 2022, section 3. Attribute names are the keys of mica.tar.
 """
 
