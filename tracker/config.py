@@ -141,6 +141,13 @@ class Config(BaseModel):
     num_shape_params: int = Field(300, ge=0, le=500, description="Identity modes used, at most what the model has.")
     num_exp_params: int = Field(100, ge=0, le=500, description="Expression modes used, at most what the model has.")
 
+    mica_path: str = Field(
+        "assets/mica.tar",
+        description="MICA's weights; with FLAME and without an identity.npy of yours they give the identity.",
+    )
+    mica_frames: int = Field(
+        8, ge=1, le=100, description="Frames that MICA sees: the most frontal, neutral and sharp ones, apart in time."
+    )
     keyframes: tuple[int, ...] = Field(
         (),
         description="Frames of the joint calibration, counted after begin_frames; `auto` or empty: spread in yaw and "
