@@ -14,6 +14,7 @@ from stages import files
 from stages.context import StageContext
 from stages.subject import Subject
 from tracker.config import Config
+from tracker.detectors.providers import five_points_provider
 from tracker.head_choice import head_name
 
 NAME = "identity"
@@ -24,9 +25,7 @@ def config_part(config: Config) -> dict[str, Any]:
     """The head model, with `auto` resolved, and with FLAME what MICA depends on."""
     part: dict[str, Any] = {"head": head_name(config)}
     if _has_mica(config):
-        from stages.mica_code import five_point_source
-
-        part |= {"mica_frames": config.mica_frames, "points": five_point_source(config)}
+        part |= {"mica_frames": config.mica_frames, "points": five_points_provider(config.providers.boxes)}
         part |= {"begin_frames": config.begin_frames, "end_frames": config.end_frames}
     return part
 

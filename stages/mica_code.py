@@ -11,7 +11,7 @@ from stages import files
 from stages.subject import Subject
 from tracker.camera import Intrinsics
 from tracker.config import Config
-from tracker.detectors.providers import boxes_provider
+from tracker.detectors.providers import five_points_provider
 from tracker.detectors.scrfd import NAME as INSIGHTFACE
 from tracker.detectors.scrfd import find_scrfd
 from tracker.mica.align import aligned, five_points, network_input
@@ -39,13 +39,6 @@ class MicaResult:
     record: dict[str, Any]
 
 
-def five_point_source(config: Config) -> str:
-    """The provider of MICA's five points: 'insightface' where its detector is there and not excluded."""
-    wanted = config.providers.boxes
-    excluded = wanted not in ("auto", INSIGHTFACE)
-    return "facemesh478" if excluded or boxes_provider(wanted).name != INSIGHTFACE else INSIGHTFACE
-
-
 def run_mica(subject: Subject, config: Config, device: str) -> MicaResult | None:
     """Encodes the clip's good frames; None where no frame has a face.
 
@@ -61,7 +54,7 @@ def run_mica(subject: Subject, config: Config, device: str) -> MicaResult | None
     encoder, note = load_encoder(weights, device)
     if note:
         logger.warning(f"identity: {note}")
-    scrfd = find_scrfd() if five_point_source(config) == INSIGHTFACE else None
+    scrfd = find_scrfd() if five_points_provider(config.providers.boxes) == INSIGHTFACE else None
     images, fives = [], []
     with FivePointFinder(scrfd, device) as finder:
         for look, _ in chosen:
@@ -111,7 +104,9 @@ def _write(
     for name, data in head_files(code, head).items():
         files.write_bytes(subject.mica_dir / name, data)
     for look, image, five in zip(looks, *seen, strict=True):
-        for name, data in picture_files(f"{look.index:05d}", image, five.points_px).items():
+        for name, data in picture_files(
+            subject.image_path(subject.number_of(look.index)).stem, image, five.points_px
+        ).items():
             files.write_bytes(subject.mica_dir / _PICTURES / name, data)
 
 
@@ -136,9 +131,7 @@ def _report(subject: Subject, record: dict[str, Any]) -> None:
     """Says which frames were taken and which of them stood apart."""
     frames = record["frames"]
     sources = sorted({frame["points"] for frame in frames})
-    listed = ", ".join(
-        f"{frame['picture']} (yaw {frame['yaw_deg']:.0f}, {frame['pitch_deg']:.0f} up or down)" for frame in frames
-    )
+    listed = ", ".join(f"{one['picture']} (yaw {one['yaw_deg']:.0f}, pitch {one['pitch_deg']:.0f})" for one in frames)
     logger.info(
         f"identity: MICA by {record['runtime']} on {len(frames)} frames, points by {', '.join(sources)}: {listed}; "
         f"their codes lie {record['spread']:.3f} from the common one"

@@ -75,6 +75,20 @@ def boxes_provider(wanted: str) -> Provider:
     return Provider(BOXES_FACEMESH, "; ".join(missing))
 
 
+def five_points_provider(wanted: str) -> str:
+    """Who finds MICA's five points: 'insightface' where its detector is there and not excluded, else FaceMesh.
+
+    Args:
+        wanted: `providers.boxes`.
+
+    Raises:
+        InputError: insightface is named and not there.
+    """
+    if wanted not in (AUTO, scrfd.NAME) or boxes_provider(wanted).name != scrfd.NAME:
+        return LANDMARKS_478
+    return scrfd.NAME
+
+
 def box_opener(provider: Provider, device: str) -> Callable[[], BoxDetector] | None:
     """Starts a provider's detector when it is called; None for mediapipe's own, which `FaceFinder` has.
 
