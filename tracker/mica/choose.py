@@ -149,7 +149,8 @@ def _rigid_points(data: dict[str, np.ndarray]) -> np.ndarray:
 def _turn_deg(rest_m: np.ndarray, found_px: np.ndarray, camera: Intrinsics) -> tuple[float, float]:
     """Yaw and pitch of a face against the line of sight to it, degrees."""
     R, t = initial_pose(rest_m, found_px, camera)
-    sight = t / max(float(np.linalg.norm(t)), 1e-9)
+    centre = R @ rest_m.mean(0) + t
+    sight = centre / max(float(np.linalg.norm(centre)), 1e-9)
     forward = -R[:, 2]
     side = np.array([sight[2], 0, -sight[0]]) / max(float(np.hypot(sight[0], sight[2])), 1e-9)
     down = np.cross(sight, side)
