@@ -51,16 +51,15 @@ def mica_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mica_onnx(mica_tar: Path) -> Path:
-    """Its export, beside a link to it: the weights alone stay without one."""
-    from tracker.mica.encoder import export_path
-    from tracker.mica.export import export_onnx
+    """Its export by the command, beside a link to it: the weights alone stay without one."""
+    from tracker.mica.__main__ import main
 
     folder = mica_tar.parent / "exported"
     folder.mkdir()
     weights = folder / mica_tar.name
     weights.symlink_to(mica_tar)
-    export_onnx(weights, export_path(weights))
-    return export_path(weights)
+    assert main(["export", "--weights", str(weights)]) == 0
+    return folder / "mica.onnx"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tracker.camera import Intrinsics
 from tracker.head.generic import GENERIC_HEAD_PATH, load_generic
 from tracker.head.model import embed
 from tracker.landmark_set import LIP_PAIRS, RIGHT_LID_PAIRS
-from tracker.mica.choose import FrameLook, choose_frames, face_sharpness, rate_frames
+from tracker.mica.choose import RIGID, FrameLook, choose_frames, face_sharpness, rate_frames
 from tracker.mica.robust_mean import robust_mean
 
 CAMERA = Intrinsics(768.0, 256.0, 256.0)
@@ -33,7 +33,7 @@ def _seen(points: np.ndarray, yaw_deg: float = 0.0, pitch_deg: float = 0.0, x: f
     turn_y, _ = cv2.Rodrigues(np.array([0, np.radians(yaw_deg) + aside, 0]))
     turn_x, _ = cv2.Rodrigues(np.array([np.radians(pitch_deg), 0, 0]))
     # Head axes (y up, z out of the face) to the camera's.
-    cam = (points - points.mean(0)) @ (turn_y @ turn_x @ np.diag([1.0, -1, -1])).T + centre
+    cam = (points - points[list(RIGID)].mean(0)) @ (turn_y @ turn_x @ np.diag([1.0, -1, -1])).T + centre
     return CAMERA.focal_px * cam[:, :2] / cam[:, 2:] + [CAMERA.cx_px, CAMERA.cy_px]
 
 

@@ -31,7 +31,7 @@ _SHORT_LIST = 5
 _APART = 0.25
 _MOUTH_CORNERS = (61, 291)
 # FaceMesh points that hardly move with the expression: eye corners, bridge and base of the nose, forehead, temples.
-_RIGID = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 2, 98, 327, 10, 151, 9, 8, 127, 356, 234, 454)
+RIGID = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 2, 98, 327, 10, 151, 9, 8, 127, 356, 234, 454)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def rate_frames(points: dict[int, np.ndarray], camera: Intrinsics) -> list[Frame
         The frames in the order of `points`.
     """
     rest = read_head(GENERIC_HEAD_PATH, _rigid_points)
-    turns = [_turn_deg(rest, found[list(_RIGID)], camera) for found in points.values()]
+    turns = [_turn_deg(rest, found[list(RIGID)], camera) for found in points.values()]
     opening = np.array([apertures(found) for found in points.values()]).reshape(-1, 2)
     width = np.array([_mouth_width(found) for found in points.values()])
     frontal = np.array([np.hypot(*turn) for turn in turns])
@@ -139,9 +139,9 @@ def _apart(good: list[int], short: Sequence[FrameLook], count: int, gap: float) 
 
 
 def _rigid_points(data: dict[str, np.ndarray]) -> np.ndarray:
-    """The head model's points of `_RIGID`: (N, 3) metres."""
+    """The head model's points of `RIGID`: (N, 3) metres."""
     rows = {int(index): row for row, index in enumerate(data["lmk478_indices"])}
-    chosen = [rows[index] for index in _RIGID]
+    chosen = [rows[index] for index in RIGID]
     corners = data["template"][data["triangles"][data["lmk478_faces"][chosen]]]
     return np.einsum("nij,ni->nj", corners.astype(np.float64), data["lmk478_bary"][chosen].astype(np.float64))
 
