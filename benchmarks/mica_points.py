@@ -1,6 +1,6 @@
 """How far FaceMesh's five points align a face from where others do: `python -m benchmarks.mica_points CLIP…`.
 
-CLIP is a folder with images/ (a subject's) or video.mp4, and maybe truth.npz (lmk68: the 68 true points a frame, metres,
+CLIP is a folder with images/ (a subject's) or video.mp4, and maybe truth.npz (lmk68: 68 true points a frame, metres,
 camera axes; ../shared/clips/truth_e). The points of `tracker.mica.align`, and those with irises for eyes, are compared
 with the true eye centres, nose tip and mouth corners, with MICA's rule for 68 points on the true points, and with SCRFD
 where it is on the machine. Printed are medians, in pixels of the 112 that ArcFace sees.
