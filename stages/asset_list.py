@@ -85,7 +85,7 @@ CATALOGUE = (
         _FLAME_ACCOUNT,
         _fixed(FLAME_DIR),
         ("generic_model.pkl", "flame2023.pkl", "flame2023_Open.pkl", "generic_model.npz"),
-        further=("FLAME2020", "data/FLAME2020", "FLAME2023", "data"),
+        further=("../flame", "FLAME2020", "data/FLAME2020", "FLAME2023", "data"),
         archive=Archive(
             "https://download.is.tue.mpg.de/download.php?domain=flame&sfile=FLAME2020.zip&resume=1",
             ("generic_model.pkl",),
@@ -100,7 +100,7 @@ CATALOGUE = (
         _NONE,
         _fixed(FLAME_DIR),
         ("landmark_embedding.npy",),
-        further=("data",),
+        further=("../flame", "data"),
     ),
     Asset(
         "flame-facemesh",
@@ -110,7 +110,7 @@ CATALOGUE = (
         _NONE,
         _fixed(FLAME_DIR),
         ("mediapipe_landmark_embedding.npz",),
-        further=("flame/mediapipe", "../flame/mediapipe", "../../flame/mediapipe"),
+        further=("../flame", "flame/mediapipe", "../flame/mediapipe", "../../flame/mediapipe"),
     ),
     Asset(
         "flame-masks",
@@ -120,7 +120,7 @@ CATALOGUE = (
         _NONE,
         _fixed(FLAME_DIR),
         ("FLAME_masks.pkl",),
-        further=("FLAME_masks", "FLAME2020/FLAME_masks", "data/FLAME2020/FLAME_masks"),
+        further=("../flame", "FLAME_masks", "FLAME2020/FLAME_masks", "data/FLAME2020/FLAME_masks"),
         archive=Archive("https://files.is.tue.mpg.de/tbolkart/FLAME/FLAME_masks.zip", ("FLAME_masks.pkl",)),
     ),
     Asset(
@@ -131,7 +131,7 @@ CATALOGUE = (
         _FLAME_ACCOUNT,
         _fixed(FLAME_DIR),
         ("FLAME_texture.npz", "FLAME_albedo_from_BFM.npz"),
-        further=("FLAME2020", "data/FLAME2020"),
+        further=("../flame", "FLAME2020", "data/FLAME2020"),
         archive=Archive(
             "https://download.is.tue.mpg.de/download.php?domain=flame&resume=1&sfile=TextureSpace.zip",
             ("FLAME_texture.npz",),

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from stages.asset_fetch import checksums, fetch, sha256
 from stages.asset_list import ASSETS, CATALOGUE, Asset, find
+from tracker.config import Config
 from tracker.errors import InputError
 
-# Config keys that name an asset's place; the last one takes a folder.
+# Config keys that name an asset's place.
 _KEYS = {"flame": "flame_geom_path", "mica": "mica_path", "ict": "head_path"}
-_OF_FOLDER = "head_path"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -71,13 +71,18 @@ def describe(asset: Asset, folders: tuple[Path, ...], checksum: str) -> str:
 
 
 def config_lines(folders: tuple[Path, ...]) -> list[str]:
-    """The config keys that point at what lies in the named folders and not in its own."""
+    """The config keys that point at what lies elsewhere than where the tracker looks by itself."""
     lines = []
-    for name, key in _KEYS.items():
-        (asset,) = [one for one in CATALOGUE if one.name == name]
+    for asset in CATALOGUE:
         path = find(asset, folders)
-        if path is not None and path != find(asset):
-            lines.append(f"{key}: {path.parent if key == _OF_FOLDER else path}")
+        if path is None or asset.name not in _KEYS:
+            continue
+        key = _KEYS[asset.name]
+        default = Config.model_fields[key].default
+        # An empty default stands for the asset's own places.
+        known = Path(default) if default else find(asset)
+        if path != known:
+            lines.append(f"{key}: {path if default else path.parent}")
     return ["", "To use these, put into your config:", *lines] if lines else []
 
 

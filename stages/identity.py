@@ -15,6 +15,7 @@ from stages.context import StageContext
 from stages.subject import Subject
 from tracker.config import Config
 from tracker.detectors.providers import five_points_provider
+from tracker.errors import InputError
 from tracker.head_choice import head_name
 
 NAME = "identity"
@@ -52,7 +53,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     """Checks identity.npy, also where the head model cannot use it, or runs MICA; records what to calibrate with.
 
     Raises:
-        InputError: identity.npy is not a finite (300,) array, or mica.tar is damaged.
+        InputError: identity.npy is not a finite (300,) array; mica.tar is damaged, or not where the config says.
     """
     head = head_name(config)
     code = subject.load_identity() if subject.identity_is_given() else None
@@ -76,6 +77,8 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
             source, code, mica = "mica", result.code, result.record
             subject.save_identity(code)
             reason = f"{config.mica_path} on {len(mica['frames'])} frames"
+    elif head == "flame" and config.mica_path != Config.model_fields["mica_path"].default:
+        raise InputError(f"mica_path: {config.mica_path} does not exist; correct it, or leave it out")
     elif Path(config.mica_path).is_file():
         reason = f"{config.mica_path} makes FLAME codes and the head model is {head}; identity is estimated instead"
     else:

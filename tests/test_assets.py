@@ -136,6 +136,10 @@ def test_what_is_there_is_found(home: Path, capsys: pytest.CaptureFixture[str]) 
     found = [line.split()[1:] for line in out.splitlines() if line.startswith("found")]
     assert [name for name, _ in found] == ["flame", "mica", "ict", "fan", "antelopev2"]
     assert all((home / path).is_file() for _, path in found)
+    # The config looks for FLAME 2020 by itself; ICT-FaceKit is looked for in several places.
+    assert out.endswith("put into your config:\nflame_geom_path: assets/FLAME2020/flame2023_Open.pkl\n")
+    files.write_bytes(home / "assets/FLAME2020/generic_model.pkl", b"x")
+    assert "put into your config" not in _run(capsys)[1]
 
 
 def test_folders_of_metrical_tracker_are_found_by_pointing_at_them(

@@ -145,9 +145,10 @@ def test_mica_gives_the_identity_of_good_frames(
 
 
 def test_other_weights_run_the_stage_again(mica_subject: Subject, mica_tar: Path, tmp_path: Path) -> None:
-    weights = tmp_path / "mica.tar"
+    weights = tmp_path / "assets" / "mica.tar"
+    weights.parent.mkdir()
     weights.symlink_to(mica_tar)
-    config = Config(actor="x", head="flame", mica_path=str(weights), mica_frames=1)
+    config = Config(actor="x", head="flame", mica_frames=1)
     pipeline.run_stages(mica_subject, config, ("identity",), "cpu", False)
     weights.unlink()
     assert pipeline.plan(mica_subject, config, ("identity",), False)[0][1]
@@ -159,6 +160,12 @@ def test_other_weights_run_the_stage_again(mica_subject: Subject, mica_tar: Path
     assert "changed" in reason
     with pytest.raises(InputError, match=r"mica\.tar: not a readable torch checkpoint"):
         pipeline.run_stages(mica_subject, config, ("identity",), "cpu", False)
+
+
+def test_weights_that_the_config_names_must_be_there(subject: Subject) -> None:
+    with pytest.raises(InputError, match=r"mica_path: weights/mica\.tar does not exist"):
+        _run(subject, head="flame", mica_path="weights/mica.tar")
+    assert _run(subject, head="generic", mica_path="weights/mica.tar")["source"] == "joint"
 
 
 def test_export_is_used_and_scrfd_gives_the_points(
