@@ -8,6 +8,7 @@ or null), `reason` (one sentence), `mica` (weights, runtime, frames, spread; nul
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from loguru import logger
 
 from stages import files
@@ -32,11 +33,9 @@ def config_part(config: Config) -> dict[str, Any]:
 
 
 def inputs(subject: Subject, config: Config) -> list[Path]:
-    """The user's identity.npy, if it is there; else MICA's weights and export, pictures and landmarks."""
-    if subject.identity_is_given():
-        return [subject.identity_path]
-    if not _has_mica(config):
-        return []
+    """What MICA depends on: weights and export, pictures and landmarks; else identity.npy, if it is there."""
+    if not _runs_mica(subject, config):
+        return [subject.identity_path] if subject.identity_path.exists() else []
     weights = Path(config.mica_path)
     export = weights.with_suffix(".onnx")
     pictures = [subject.images_dir, subject.kpt_dense_dir, subject.crop_path]
@@ -45,8 +44,7 @@ def inputs(subject: Subject, config: Config) -> list[Path]:
 
 def outputs(subject: Subject, config: Config) -> list[Path]:
     """The record, and MICA's folder. identity.npy is a copy for other programs, which several configs may share."""
-    runs = _has_mica(config) and not subject.identity_is_given()
-    return [subject.identity_record_path, *([subject.mica_dir] if runs else [])]
+    return [subject.identity_record_path, *([subject.mica_dir] if _runs_mica(subject, config) else [])]
 
 
 def run(subject: Subject, config: Config, context: StageContext) -> None:
@@ -56,18 +54,8 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
         InputError: identity.npy is not a finite (300,) array; mica.tar is damaged, or not where the config says.
     """
     head = head_name(config)
-    code = subject.load_identity() if subject.identity_is_given() else None
-    mica: dict[str, Any] | None = None
-    source = "joint"
-    if code is not None:
-        if head == "flame":
-            source, reason = "file", f"{subject.identity_path} given"
-        else:
-            reason = (
-                f"{subject.identity_path} is a FLAME code and the head model is {head}; identity is estimated instead"
-            )
-            code = None
-    elif _has_mica(config):
+    code, mica, source = None, None, "joint"
+    if _runs_mica(subject, config):
         from stages.mica_code import run_mica
 
         result = run_mica(subject, config, context.device)
@@ -77,6 +65,8 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
             source, code, mica = "mica", result.code, result.record
             subject.save_identity(code)
             reason = f"{config.mica_path} on {len(mica['frames'])} frames"
+    elif subject.identity_path.exists():
+        code, source, reason = _from_file(subject, head)
     elif head == "flame" and config.mica_path != Config.model_fields["mica_path"].default:
         raise InputError(f"mica_path: {config.mica_path} does not exist; correct it, or leave it out")
     elif Path(config.mica_path).is_file():
@@ -88,6 +78,25 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     record = {"source": source, "head": head, "shape": shape, "reason": reason, "mica": mica}
     files.write_json(subject.identity_record_path, record)
     context.notes["source"] = source
+
+
+def _from_file(subject: Subject, head: str) -> tuple[np.ndarray | None, str, str]:
+    """Code, source and reason from identity.npy: the user's, or MICA's of an earlier run whose weights are gone.
+
+    Raises:
+        InputError: not a finite (300,) array, also where the head model cannot use it.
+    """
+    code, path = subject.load_identity(), subject.identity_path
+    if head != "flame":
+        return None, "joint", f"{path} is a FLAME code and the head model is {head}; identity is estimated instead"
+    if subject.identity_is_given():
+        return code, "file", f"{path} given"
+    return code, "mica", f"{path}, by MICA in an earlier run"
+
+
+def _runs_mica(subject: Subject, config: Config) -> bool:
+    """Whether the networks are asked."""
+    return _has_mica(config) and not subject.identity_is_given()
 
 
 def _has_mica(config: Config) -> bool:

@@ -152,9 +152,12 @@ def test_other_weights_run_the_stage_again(mica_subject: Subject, mica_tar: Path
     pipeline.run_stages(mica_subject, config, ("identity",), "cpu", False)
     weights.unlink()
     assert pipeline.plan(mica_subject, config, ("identity",), False)[0][1]
-    # The record says nothing of MICA any more, and its identity.npy counts as nobody's.
+    # Without the weights the code that they gave is still good.
+    code = files.read_json(mica_subject.identity_record_path)["shape"]
     pipeline.run_stages(mica_subject, config, ("identity",), "cpu", False)
-    assert files.read_json(mica_subject.identity_record_path)["source"] == "joint"
+    record = files.read_json(mica_subject.identity_record_path)
+    assert (record["source"], record["shape"], record["mica"]) == ("mica", code, None)
+    assert record["reason"].endswith("identity.npy, by MICA in an earlier run")
     weights.write_bytes(mica_tar.read_bytes()[:-1000])
     reason = pipeline.plan(mica_subject, config, ("identity",), False)[0][2]
     assert "changed" in reason

@@ -7,6 +7,7 @@ import cv2
 import mica_weights
 import numpy as np
 import pytest
+import tiny_scrfd
 import torch
 import trimesh
 
@@ -91,6 +92,15 @@ def test_points_of_the_face_nearest_to_the_centre() -> None:
     # Image-left eye, image-right eye, nose below, mouth corners further below.
     assert five.points_px[0, 0] < five.points_px[2, 0] < five.points_px[1, 0]
     assert five.points_px[:2, 1].max() < five.points_px[2, 1] < five.points_px[3:, 1].min()
+
+
+def test_points_of_no_face_are_not_taken(tmp_path: Path) -> None:
+    """A detector that puts all five points into one place: FaceMesh's are taken."""
+    tiny_scrfd.write(tmp_path / "det.onnx", (np.array([192.0, 192, 448, 448]), np.full((5, 2), 320.0)))
+    with FivePointFinder(tmp_path / "det.onnx") as finder:
+        five = finder.find(clips.swaying(1, 256)[0])
+    assert five is not None
+    assert five.source == "facemesh478"
 
 
 # ---- the command

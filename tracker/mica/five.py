@@ -82,9 +82,14 @@ class FivePointFinder:
         return FivePoints(five_points(face.points_px), FACEMESH_NAME)
 
 
+def _spread(five_px: np.ndarray) -> bool:
+    """Whether the points can be those of a face: they differ by more than a pixel."""
+    return bool(np.isfinite(five_px).all() and np.ptp(five_px, axis=0).min() > 1)
+
+
 def _nearest(faces: list[DetectedFace], place_px: np.ndarray) -> FivePoints | None:
     """The face with points whose box's centre is nearest to a place."""
-    pointed = [(face.box_px, face.five_px) for face in faces if face.five_px is not None]
+    pointed = [(face.box_px, face.five_px) for face in faces if face.five_px is not None and _spread(face.five_px)]
     if not pointed:
         return None
     _, five = min(pointed, key=lambda one: float(np.linalg.norm((one[0][:2] + one[0][2:]) / 2 - place_px)))
