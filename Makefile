@@ -5,12 +5,15 @@ BIN := $(VENV)/bin
 # One thread: the solver's matrices are small; on a busy machine more threads mostly wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint types install install-test
+.PHONY: demo assets test lint types install install-test
 
 demo: install
 	$(BIN)/python -m stages.demo make input/demo
 	$(BIN)/python run_tracking.py --cfg configs/demo.yml
 	$(BIN)/python -m stages.demo score input/demo output/demo
+
+assets: install
+	$(BIN)/python run_tracking.py assets
 
 test: install-test
 	$(BIN)/python -m pytest

@@ -1,5 +1,7 @@
 """Tracks the head in one or more videos: `python run_tracking.py --cfg configs/duda.yml`.
 
+`python run_tracking.py assets` says which models and weights are there, and fetches what may be fetched.
+
 Exit codes: 0 all tracked; 1 usage or bad input; 2 a subject failed (the others were still run).
 """
 
@@ -67,6 +69,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     logs.log_to_console()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["assets"]:
+        return _assets(given[1:])
     try:
         args = parse_arguments(arguments)
         overrides = (*args.overrides, *([f"device={args.device}"] if args.device else []))
@@ -86,6 +91,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.error(f"{len(codes) - codes.count(0)} of {len(codes)} subjects failed")
         return SUBJECT_FAILED
     return max(codes)
+
+
+def _assets(arguments: Sequence[str]) -> int:
+    """The subcommand `assets`; returns the exit code."""
+    from stages import assets
+
+    try:
+        return assets.main(arguments)
+    except InputError as error:
+        logger.error(str(error))
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        logger.error("interrupted")
+        return INTERRUPTED
 
 
 def _config(path: Path, overrides: tuple[str, ...]) -> Config:

@@ -21,6 +21,7 @@ from tracker.detectors.facemesh import Face
 from tracker.detectors.finder import FaceFinder
 from tracker.detectors.follow import common_face
 from tracker.detectors.landmark_maps import ibug68_from_478
+from tracker.detectors.providers import box_opener, boxes_provider
 from tracker.errors import InputError, SubjectError
 
 NAME = "crop"
@@ -38,6 +39,7 @@ def config_part(config: Config) -> dict[str, Any]:
     if config.crop_image:
         part |= {"crop": config.crop, "bbox_scale": config.bbox_scale, "face": config.face}
         part |= {"begin_frames": config.begin_frames, "end_frames": config.end_frames}
+        part["boxes"] = boxes_provider(config.providers.boxes).name
     return part
 
 
@@ -117,7 +119,10 @@ def _find_box(pictures: SourcePictures, config: Config, context: StageContext) -
     else:
         picks = np.linspace(0, len(tracked) - 1, min(SAMPLE_FRAMES, len(tracked))).round().astype(int)
         sample, wanted = [tracked[i] for i in picks], len(picks)
-    bounds = _sample_bounds(pictures.sample(sample), wanted, config.face)
+    provider = boxes_provider(config.providers.boxes)
+    context.notes["boxes"] = provider.name
+    with FaceFinder(box_opener(provider, context.device)) as finder:
+        bounds = _sample_bounds(finder, pictures.sample(sample), wanted, config.face)
     if not bounds:
         which = f"no frame shows {config.face + 1} faces" if config.face else "no face"
         raise SubjectError(
@@ -135,10 +140,12 @@ def _find_box(pictures: SourcePictures, config: Config, context: StageContext) -
     return box
 
 
-def _sample_bounds(sample: Generator[np.ndarray, None, None], wanted: int, rank: int) -> list[np.ndarray]:
+def _sample_bounds(
+    finder: FaceFinder, sample: Generator[np.ndarray, None, None], wanted: int, rank: int
+) -> list[np.ndarray]:
     """Landmark bounds (4,) in cv2 pixels of the subject's face in `wanted` pictures."""
     found: list[list[Face]] = []
-    with FaceFinder() as finder, closing(sample):
+    with closing(sample):
         for image in sample:
             faces, _ = finder.find(image, rank + 1)
             if len(faces) > rank:

@@ -1,5 +1,6 @@
 """Atomic files: written under a temporary name in the same folder, then renamed, so that a kill leaves no half file."""
 
+import io
 import json
 import os
 import shutil
@@ -62,12 +63,14 @@ def read_json(path: Path) -> Any:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Writes a .npy file atomically."""
+    write_bytes(path, array_bytes(array))
 
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
 
-    write_atomic(path, write)
+def array_bytes(array: np.ndarray) -> bytes:
+    """An array as the content of a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def read_array(path: Path) -> np.ndarray:

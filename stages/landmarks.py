@@ -21,7 +21,8 @@ from tracker.detectors.facemesh import Face, FaceMesh
 from tracker.detectors.finder import FaceFinder
 from tracker.detectors.follow import FaceFollower
 from tracker.detectors.landmark_maps import ibug68_from_478
-from tracker.errors import InputError, SubjectError
+from tracker.detectors.providers import FAN, Provider, box_opener, boxes_provider, landmarks_provider
+from tracker.errors import SubjectError
 
 NAME = "landmarks"
 # FaceMesh carries its track from picture to picture: only a run from the first picture on repeats itself.
@@ -37,8 +38,12 @@ SparsePoints = Callable[[np.ndarray, Face], np.ndarray]
 
 
 def config_part(config: Config) -> dict[str, Any]:
-    """Which face, and which provider of the 68 points with the weights that are there now."""
-    return {"face": config.face, "landmarks68": _sparse_name(config)}
+    """Which face, and which providers with the weights that are there now."""
+    return {
+        "face": config.face,
+        "landmarks": landmarks_provider(config.providers.landmarks).name,
+        "boxes": boxes_provider(config.providers.boxes).name,
+    }
 
 
 def inputs(subject: Subject, config: Config) -> list[Path]:
@@ -55,17 +60,19 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     """Detects the points in every picture; zeros where there is no face.
 
     Raises:
-        InputError: landmarks68: fan without its weights.
+        InputError: a provider is named whose weights are missing, or they are damaged.
         SubjectError: no face in the whole clip.
     """
-    sparse_name = _sparse_name(config)
+    chosen, boxes = landmarks_provider(config.providers.landmarks), boxes_provider(config.providers.boxes)
+    sparse_name = chosen.name
     sparse = _sparse(sparse_name, context.device)
+    logger.info(f"landmarks: 68 points by {_said(chosen)}; faces that FaceMesh misses by {_said(boxes)}")
     # Beside the stage crop not all pictures are there yet; their number is that of source/, where there is one.
     count = len(subject.image_numbers() if context.leader is None else subject.source_paths()) or None
     # The graphs start once there is a picture: starting them mutes the console, on which crop says what it found.
     context.wait_for(subject.image_path(1))
     found_by: list[str] = []
-    with _Tracking() as tracking, FaceFinder() as finder:
+    with _Tracking() as tracking, FaceFinder(box_opener(boxes, context.device)) as finder:
         search = _Search(tracking, finder, _follower(subject.load_crop(), config))
         pictures = _pictures(subject, _numbers(subject, context))
         for number, image in context.progress(pictures, count):
@@ -161,7 +168,7 @@ class _Search:
         self._misses = 0
 
     def next(self, image: np.ndarray) -> tuple[Face | None, str]:
-        """The face in the next picture and the means: 'tracking', 'near', 'mesh', 'detector', 'tiles', '' for none."""
+        """The face in the next picture and the means: 'tracking', 'near', 'mesh', 'insightface', … , '' for none."""
         faces, means = self._tracking.faces(image, self._follower), "tracking"
         last = self._follower.last
         if last is not None and not self._follower.matches(faces):
@@ -176,20 +183,15 @@ class _Search:
         return self._misses < _SEARCH_FIRST or self._misses % _SEARCH_EVERY == 0
 
 
-def _sparse_name(config: Config) -> str:
-    if config.landmarks68 == "auto":
-        return "fan" if fan.weights_path().is_file() else "facemesh478"
-    return config.landmarks68
+def _said(provider: Provider) -> str:
+    return f"{provider.name} ({provider.reason})"
 
 
 def _sparse(name: str, device: str) -> SparsePoints:
     """The provider of the 68 points: picture and face to (68, 2) continuous pixels."""
-    if name == "facemesh478":
-        return lambda image, face: ibug68_from_478(face.points_px)
-    try:
+    if name == FAN:
         return fan.Fan(device).points
-    except FileNotFoundError as error:
-        raise InputError(f"landmarks68: fan: {error}, or set landmarks68: auto") from error
+    return lambda image, face: ibug68_from_478(face.points_px)
 
 
 def _report(subject: Subject, config: Config, providers: Providers, context: StageContext) -> None:

@@ -62,7 +62,8 @@ class Providers:
         dense: name of the 478-point detector.
         sparse: 'fan' or 'facemesh478', the source of the 68 points.
         present: for each picture, in order of number, whether a face was found.
-        found_by: for each picture the way the face was found: 'tracking', 'detector', 'tiles', '' for none.
+        found_by: for each picture the way the face was found: 'tracking', 'near', 'mesh', 'insightface',
+            'face-alignment', 'detector', 'tiles', '' for none.
     """
 
     dense: str

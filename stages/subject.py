@@ -2,13 +2,14 @@
 
     input/<actor>/     video, source/, bbox.pt, crop.json, images/, kpt/, kpt_dense/, kpt_provider.json, identity.npy
     output/<name>/     checkpoint/, mesh/, depth/, input/, video/, camera/, initialization/, pyramid/, canonical.obj,
-                       calibration.npz, identity.json, report.json, config.yml, train.log, logs/
+                       mica/, calibration.npz, identity.json, report.json, config.yml, train.log, logs/
     <either>/manifests/<stage>.json  beside the outputs of that stage
 
 Two countings meet here. Pictures in images/, kpt/, kpt_dense/ have 1-based *numbers* (00001.png). Tracked frames have
 0-based *indices*: index i explains picture number begin_frames + 1 + i, and names everything in the output folder.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ class Subject:
 
     @property
     def identity_path(self) -> Path:
-        """The user's FLAME shape code."""
+        """The FLAME shape code: the user's, or the stage identity's."""
         return self.input_dir / "identity.npy"
 
     # ---- output folder
@@ -158,6 +159,11 @@ class Subject:
     def identity_record_path(self) -> Path:
         """Where the identity comes from, see `stages.identity`."""
         return self.output_dir / "identity.json"
+
+    @property
+    def mica_dir(self) -> Path:
+        """What MICA's demo leaves: identity, landmarks and mesh in millimetres, and arcface/ with what it saw."""
+        return self.output_dir / "mica"
 
     @property
     def canonical_path(self) -> Path:
@@ -363,7 +369,7 @@ class Subject:
         files.save_torch_arrays(self.bbox_path, np.asarray(box_px, np.int64))
 
     def load_identity(self) -> np.ndarray:
-        """The user's shape code, (300,) float32.
+        """The shape code of identity.npy, (300,) float32.
 
         Raises:
             InputError: not a .npy array, another size, not finite.
@@ -377,6 +383,34 @@ class Subject:
         if not np.isfinite(code).all():
             raise InputError(f"{self.identity_path}: holds NaN or infinity; {remedy}")
         return code.reshape(-1).astype(np.float32)
+
+    def save_identity(self, code: np.ndarray) -> None:
+        """Writes identity.npy and claims it, unless the user's lies there.
+
+        Args:
+            code: (300,) FLAME shape coefficients.
+        """
+        if self.identity_is_given():
+            return
+        data = files.array_bytes(np.asarray(code, np.float32))
+        # The claim first, and beside the earlier ones: at no moment is there a file of ours without one.
+        claims = {*self._identity_claims(), hashlib.sha256(data).hexdigest()}
+        files.write_json(self._identity_claims_path, sorted(claims))
+        files.write_bytes(self.identity_path, data)
+
+    def identity_is_given(self) -> bool:
+        """Whether identity.npy is there and the user's: other bytes than the stage identity has ever written."""
+        if not self.identity_path.is_file():
+            return False
+        return hashlib.sha256(self.identity_path.read_bytes()).hexdigest() not in self._identity_claims()
+
+    @property
+    def _identity_claims_path(self) -> Path:
+        """Hashes of the identity.npy files that this project has written here."""
+        return self.input_dir / "manifests" / "identity_npy.json"
+
+    def _identity_claims(self) -> list[str]:
+        return files.read_json(self._identity_claims_path) if self._identity_claims_path.exists() else []
 
     def load_providers(self) -> Providers:
         """The record of where the landmarks came from."""

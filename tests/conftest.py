@@ -37,3 +37,37 @@ def calibrated():
     task = calibration_task(clip, [0, 14, 28, 40, 52, 66, 80, 92])
     geometry = solve_geometry(task)
     return clip, task, geometry, solve_appearance(task, geometry)
+
+
+@pytest.fixture(scope="session")
+def mica_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mica.tar of pseudo-random weights with a small made-up head."""
+    import mica_weights
+
+    parts = mica_weights.state_dicts()
+    parts["flameModel"] |= mica_weights.head_buffers()
+    return mica_weights.write(tmp_path_factory.mktemp("mica") / "mica.tar", parts)
+
+
+@pytest.fixture(scope="session")
+def mica_onnx(mica_tar: Path) -> Path:
+    """Its export by the command, beside a link to it: the weights alone stay without one."""
+    from tracker.mica.__main__ import main
+
+    folder = mica_tar.parent / "exported"
+    folder.mkdir()
+    weights = folder / mica_tar.name
+    weights.symlink_to(mica_tar)
+    assert main(["export", "--weights", str(weights)]) == 0
+    return folder / "mica.onnx"
+
+
+@pytest.fixture
+def log_lines():
+    """Messages of the log, level INFO and above, as they come."""
+    from loguru import logger
+
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)), level="INFO", format="{message}")
+    yield lines
+    logger.remove(sink)

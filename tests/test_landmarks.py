@@ -8,18 +8,16 @@ import clips
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from stages import files, pipeline
 from stages.records import Crop
 from stages.subject import Subject
 from tracker.config import Config
-from tracker.detectors import fan
 from tracker.detectors.facemesh import Face, FaceMesh
 from tracker.detectors.finder import FaceFinder
 from tracker.detectors.follow import FaceFollower, common_face
 from tracker.detectors.landmark_maps import IBUG68_FROM_478, ibug68_from_478
-from tracker.errors import InputError, SubjectError
+from tracker.errors import SubjectError
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_IRIS, RIGHT_IRIS, NOSE_TIP = 473, 468, 4
@@ -243,47 +241,6 @@ def test_crops_follow_the_face_at_their_centre(subject: Subject) -> None:
     _pictures(subject, _two_people(8), box=(300, 500, 0, 200))
     _run(subject)
     assert all(subject.load_kpt_dense(i)[:, 0].mean() > 300 for i in range(8))
-
-
-def test_fan_without_weights_names_the_file(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"landmarks68: fan: .*2DFAN4-11f355bf06\.pth\.tar is missing"):
-        _run(subject, landmarks68="fan")
-    _run(subject, landmarks68="auto")
-    assert subject.load_providers().sparse == "facemesh478"
-
-
-class _OnePeak(torch.nn.Module):
-    """Stands for FAN's network: every one of its 68 maps of 64 x 64 has one peak in column 20, row 40."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(size))
-
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        maps = torch.zeros(len(pictures), 68, 64, 64)
-        maps[:, :, 40, 20] = self.weight[0]
-        return maps
-
-
-def test_fan_is_used_where_its_weights_are(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import face_alignment.api
-    import face_alignment.utils
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(face_alignment.utils, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(face_alignment.api, "FAN", _OnePeak)
-    files.save_torch(fan.weights_path(), _OnePeak(4).state_dict())
-    _run(subject)
-    assert subject.load_providers().sparse == "fan"
-    image, face = files.read_image(subject.image_path(1)), Face(subject.load_kpt_dense(0))
-    # face-alignment's own answer in its own count of pixels, half a pixel less.
-    net = face_alignment.FaceAlignment(
-        face_alignment.LandmarksType.TWO_D, device="cpu", face_detector="folder", compile=False
-    )
-    net.face_detector = type("Boxes", (), {"reference_scale": 195})()
-    expected = net.get_landmarks_from_image(image, detected_faces=[face.box_px])[0]
-    np.testing.assert_allclose(subject.load_kpt(0), expected + 0.5, atol=1e-6)
 
 
 def test_console_is_back_after_several_threads_were_quiet(tmp_path: Path) -> None:

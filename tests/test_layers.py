@@ -9,7 +9,7 @@ from stages.pipeline import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 # Tools beside the stages: no stage imports one, and they import no stage, but one tool may build on another.
-TOOLS = ("demo", "landmark_bias")
+TOOLS = ("assets", "demo", "landmark_bias")
 HEAVY = {"mediapipe", "face_alignment", "insightface", "onnxruntime", "pytorch3d", "ray"}
 
 

@@ -16,7 +16,7 @@ TRACKED = SPEC.frame_count - BEGIN_FRAMES
 _CONFIG = """actor: input/anna
 save_folder: output
 head: generic
-landmarks68: facemesh478
+providers: {landmarks: facemesh478}
 begin_frames: 2
 image_size: 256
 keyframes: [0, 3]

@@ -69,6 +69,24 @@ class ReviewSettings(BaseModel):
     crf: int = Field(20, ge=0, le=51, description="H.264 constant rate factor of video.mp4; 0 lossless, 51 worst.")
 
 
+class ProviderSettings(BaseModel):
+    """Which detectors are asked; `auto` takes what is on the machine, says what it found and where it looked."""
+
+    model_config = SETTINGS
+
+    landmarks: Literal["auto", "fan", "facemesh478"] = Field(
+        "auto",
+        description="Source of the 68 points: face-alignment's 2DFAN4 (its weights must be on the machine), the 478 "
+        "points, or auto: the first that is there.",
+    )
+    boxes: Literal["auto", "insightface", "face-alignment", "facemesh"] = Field(
+        "auto",
+        description="Who looks for faces that FaceMesh does not find by itself, and for MICA's five points: "
+        "insightface (antelopev2 or buffalo_l), face-alignment's detectors, mediapipe alone, or auto: the first that "
+        "is there.",
+    )
+
+
 class Config(BaseModel):
     """Everything a run depends on besides the files of the subject."""
 
@@ -112,12 +130,6 @@ class Config(BaseModel):
     face: int = Field(
         0, ge=0, le=9, description="Which face to follow where there are several, by size: 0 the largest, 1 the next."
     )
-    landmarks68: Literal["auto", "fan", "facemesh478"] = Field(
-        "auto",
-        description="Source of the 68 points: face-alignment (its weights must be on the machine), the 478 points, "
-        "or auto: the first that is there.",
-    )
-
     head: Literal["auto", "flame", "ict", "generic"] = Field(
         "auto", description="Head model; auto: FLAME if its file is there, else the generic head."
     )
@@ -135,6 +147,13 @@ class Config(BaseModel):
     )
     tex_params: int = Field(140, ge=1, le=500, description="Coefficients of the texture space, at most what it has.")
 
+    mica_path: str = Field(
+        "assets/mica.tar",
+        description="MICA's weights; with FLAME and without an identity.npy of yours they give the identity.",
+    )
+    mica_frames: int = Field(
+        8, ge=1, le=100, description="Frames that MICA sees: the most frontal, neutral and sharp ones, apart in time."
+    )
     keyframes: tuple[int, ...] = Field(
         (),
         description="Frames of the joint calibration, counted after begin_frames; `auto` or empty: spread in yaw and "
@@ -159,6 +178,7 @@ class Config(BaseModel):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch finds it, else CPU.")
 
+    providers: ProviderSettings = Field(ProviderSettings(), description="Detectors of landmarks and faces.")
     energy: EnergySettings = Field(EnergySettings(), description="Noise of the data, spread of the priors.")
     calibration: CalibrationSettings = Field(CalibrationSettings(), description="Joint solve.")
     tracking: TrackingSettings = Field(TrackingSettings(), description="Per-frame solve.")

@@ -3,7 +3,6 @@
 Source: Bulat and Tzimiropoulos, How far are we from solving the 2D & 3D face alignment problem, ICCV 2017.
 """
 
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +10,8 @@ import numpy as np
 
 from tracker.camera import from_cv2_pixels
 from tracker.detectors.facemesh import Face
+from tracker.detectors.hub import checkpoints_dir
+from tracker.errors import InputError
 
 # Name under which face-alignment 1.5 keeps its weights in torch's hub folder.
 WEIGHTS_NAME = "2DFAN4-11f355bf06.pth.tar"
@@ -20,10 +21,7 @@ _REFERENCE_SCALE = 195
 
 def weights_path() -> Path:
     """Where face-alignment looks for its weights."""
-    # As torch.hub.get_dir() says, without importing torch for it.
-    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    home = Path(os.environ.get("TORCH_HOME", Path(cache) / "torch")).expanduser()
-    return home / "hub" / "checkpoints" / WEIGHTS_NAME
+    return checkpoints_dir() / WEIGHTS_NAME
 
 
 class Fan:
@@ -36,14 +34,20 @@ class Fan:
             device: 'cpu' or 'cuda'.
 
         Raises:
-            FileNotFoundError: the weights are not on this machine.
+            InputError: the weights are not on this machine, or damaged.
         """
         if not weights_path().is_file():
-            raise FileNotFoundError(f"{weights_path()} is missing; put face-alignment's weights there")
+            raise InputError(f"{weights_path()} is missing; put face-alignment's weights there")
         from face_alignment import FaceAlignment, LandmarksType
 
-        # The detector named here is never asked; 'folder' is the one that loads no weights of its own.
-        self._net = FaceAlignment(LandmarksType.TWO_D, device=device, face_detector="folder", compile=False)
+        from tracker.safe_pickle import DAMAGE
+
+        try:
+            # The detector named here is never asked; 'folder' is the one that loads no weights of its own.
+            self._net = FaceAlignment(LandmarksType.TWO_D, device=device, face_detector="folder", compile=False)
+        except DAMAGE as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise InputError(f"{weights_path()}: not readable by face-alignment ({reason}); get it again") from error
         self._net.face_detector = SimpleNamespace(reference_scale=_REFERENCE_SCALE)
 
     def points(self, image: np.ndarray, face: Face) -> np.ndarray:

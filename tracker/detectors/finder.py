@@ -1,13 +1,15 @@
 """Finding faces from a cold start, also small ones in large pictures, before a picture is given up.
 
 FaceMesh's own detector shrinks the whole picture to 128 x 128, so that a face of less than about a tenth of it is lost;
-mediapipe's full-range detector reaches about twice as far; tiles of the picture bring smaller ones into reach.
+mediapipe's full-range detector reaches about twice as far; tiles of the picture bring smaller ones into reach. Where
+insightface's or face-alignment's detectors are installed, one of them is asked first.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -27,15 +29,37 @@ _CONTEXT = 2.0
 _SAME_FACE = 0.4
 
 
+class BoxDetector(Protocol):
+    """A detector of faces from another library, see `tracker.detectors.providers`.
+
+    Attributes:
+        name: of the provider.
+    """
+
+    name: str
+
+    def boxes(self, image: np.ndarray) -> list[np.ndarray]:
+        """Boxes (4,) xmin, ymin, xmax, ymax of the faces of an (H, W, 3) uint8 RGB picture, largest first."""
+
+
 class FaceFinder:
     """Finds all faces of a single picture. Use as a context manager.
 
-    Each of the two graphs starts when it is first needed: where one face is tracked throughout, neither is.
+    Each of the graphs starts when it is first needed: where one face is tracked throughout, none is.
     """
 
-    def __init__(self) -> None:
-        """Nothing is started yet."""
+    def __init__(self, open_boxes: Callable[[], BoxDetector] | None = None) -> None:
+        """Nothing is started yet.
+
+        Args:
+            open_boxes: starts a box detector that is asked before mediapipe's, where FaceMesh finds too few faces.
+        """
+        self._open_boxes = open_boxes
         self._started = ExitStack()
+
+    @cached_property
+    def _boxes(self) -> BoxDetector | None:
+        return None if self._open_boxes is None else self._open_boxes()
 
     @cached_property
     def _mesh(self) -> FaceMesh:
@@ -67,11 +91,16 @@ class FaceFinder:
             wanted: how many faces are enough.
 
         Returns:
-            The faces, and the last means used: 'mesh' (FaceMesh alone), 'detector', 'tiles', or '' with no face.
+            The faces, and the last means used: 'mesh' (FaceMesh alone), the name of a box detector, 'detector',
+            'tiles', or '' with no face.
         """
         faces = self._mesh.faces(image)
         if len(faces) >= wanted:
             return faces, "mesh"
+        if self._boxes is not None:
+            self._add_around(faces, image, self._boxes.boxes(image))
+            if len(faces) >= wanted:
+                return faces, self._boxes.name
         self._add_around(faces, image, self._detect(image))
         if len(faces) >= wanted:
             return faces, "detector"
