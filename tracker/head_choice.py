@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tracker.config import Config
 from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_generic
-from tracker.head.ict import convert_ict, find_ict, load_ict
+from tracker.head.ict import cache_path, convert_ict, find_ict, ict_folder, load_ict
 from tracker.head.plain import PlainHead
 
 if TYPE_CHECKING:
@@ -86,8 +86,9 @@ def model_files(config: Config) -> list[Path]:
         path = Path(config.head_path or config.flame_geom_path)
         return [path if path.is_dir() else path.parent]
     if name == "ict":
-        path = convert_ict(_ict_place(config))
-    else:
-        path = Path(config.head_path) if config.head_path else GENERIC_HEAD_PATH
+        # Where they are kept; `prepare_head` makes them.
+        path = cache_path(ict_folder(_ict_place(config)))
+        return [path, bias_path(path)]
+    path = Path(config.head_path) if config.head_path else GENERIC_HEAD_PATH
     bias = bias_path(path)
     return [path, bias] if bias.is_file() else [path]

@@ -189,7 +189,7 @@ def lift(
     seen = view.fragments.triangle_index
     of_pixel = np.where(seen >= 0, kind[seen], -1)
     reach = _SNAP_SHARE * float(np.linalg.norm(points_px[33] - points_px[263]))
-    turned = -(usual_normals() @ view.R.T)[:, 2]
+    turned = -(usual_normals() @ view.view.R.T)[:, 2]
     points, normals = np.full((COUNT, 3), np.nan), np.full((COUNT, 3), np.nan)
     weights = np.zeros(COUNT)
     for wanted, numbers in ((0, np.flatnonzero(~_ON_EYEBALL)), (1, np.flatnonzero(_ON_EYEBALL))):

@@ -37,14 +37,14 @@ class EmbedView:
         image: (SIZE, SIZE, 3) uint8 RGB.
         fragments: what is seen at each pixel.
         cosine: (F,) of each triangle's normal to the line of sight, negative where it turns away.
-        R: (3, 3) head to camera.
+        view: the camera.
         mouth_open: whether the mouth is open.
     """
 
     image: np.ndarray
     fragments: Fragments
     cosine: np.ndarray
-    R: np.ndarray
+    view: View
     mouth_open: bool
 
 
@@ -70,7 +70,7 @@ def views(model: HeadModel, seed: int, count: int) -> Iterator[EmbedView]:
         image = _picture(surface, texture, vertices, view, rng)
         cam = (vertices @ view.R.T + view.t).astype(np.float32)
         fragments = rasterize(cam, surface.triangles, view.intrinsics, view.size, cull_back=True)
-        yield EmbedView(image, fragments, _cosines(cam, surface.triangles), view.R, wide)
+        yield EmbedView(image, fragments, _cosines(cam, surface.triangles), view, wide)
 
 
 def _person(model: HeadModel, rng: np.random.Generator) -> HeadParams:

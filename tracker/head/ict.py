@@ -38,6 +38,19 @@ def find_ict(path: Path | None = None) -> Path | None:
     return next((folder for folder in map(find_folder, places) if folder is not None), None)
 
 
+def ict_folder(path: Path | None = None) -> Path:
+    """`find_ict`, or an error.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = find_ict(path)
+    if folder is None:
+        looked = path if path is not None else ", ".join(map(str, USUAL_PLACES))
+        raise InputError(f"{looked}: no FaceXModel folder of ICT-FaceKit; get it from github.com/ICT-VGL/ICT-FaceKit")
+    return folder
+
+
 def cache_folder() -> Path:
     """Where converted models are kept: $HEAD_TRACKER_CACHE, else head-tracker in the user's cache folder."""
     if given := os.environ.get(_CACHE_VARIABLE):
@@ -75,11 +88,11 @@ def convert_ict(path: Path | None = None, progress: Progress | None = None) -> P
     from tracker.head.generic import bias_path
     from tracker.head.store import load_head, save_head
 
-    folder = find_ict(path)
-    if folder is None:
-        looked = path if path is not None else ", ".join(map(str, USUAL_PLACES))
-        raise InputError(f"{looked}: no FaceXModel folder of ICT-FaceKit; get it from github.com/ICT-VGL/ICT-FaceKit")
+    folder = ict_folder(path)
     target = cache_path(folder)
+    whole = target.is_file() and bias_path(target).is_file()
+    if progress is not None and not whole:
+        progress(f"ICT-FaceKit: {folder} is converted to {target}, once; takes a few minutes")
     if not target.is_file():
         from tracker.head.embed import embedded
 
