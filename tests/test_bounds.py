@@ -19,7 +19,7 @@ from tracker.residuals.prior import GazeSymmetryTerm
 from tracker.residuals.projection import project_state
 from tracker.settings import EnergySettings
 from tracker.solver import SolverSettings, minimise
-from tracker.state import Layout
+from tracker.state import FrameState, Layout
 
 TIGHT = SolverSettings(max_steps=60, step_tolerance=1e-9, cost_tolerance=1e-14)
 CAMERA = Intrinsics(900.0, 256.0, 256.0)
@@ -65,7 +65,7 @@ def test_the_least_cost_in_the_box_is_found(seed: int) -> None:
     np.testing.assert_allclose(found.state.numpy(), best.x, atol=1e-6)
 
 
-def _boxed_head(seed: int):
+def _boxed_head(seed: int) -> tuple[FrameProblem, FrameState]:
     """A head with ICT-FaceKit's bounds whose landmarks show expressions outside of them."""
     head = random_head(seed, vertices=80, expressions=12)
     head = replace(head, expression_bounds=torch.tensor([[0.0, 1.0]]).repeat(12, 1), eyelid_bounds=(0.0, 1.0))
@@ -90,12 +90,12 @@ def _boxed_head(seed: int):
         held=torch.zeros(Layout(12).size, dtype=torch.bool),
     )
     start = replace(truth, expression=torch.full((12,), 0.3, dtype=torch.float64), eyelids=truth.eyelids.clamp(0, 1))
-    return head, problem, problem.bounds.clamp(start)
+    return problem, problem.bounds.clamp(start)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_karush_kuhn_and_tucker_hold_in_a_frame(seed: int) -> None:
-    head, problem, start = _boxed_head(seed)
+    problem, start = _boxed_head(seed)
     found = minimise(problem, start, replace(TIGHT, max_steps=200))
     state = found.state
     assert found.outcome.status == "converged"
@@ -118,7 +118,7 @@ def test_karush_kuhn_and_tucker_hold_in_a_frame(seed: int) -> None:
 
 
 def test_no_start_in_the_box_ends_elsewhere() -> None:
-    _, problem, start = _boxed_head(1)
+    problem, start = _boxed_head(1)
     costs = []
     for level in (0.0, 0.5, 1.0):
         begun = replace(start, expression=torch.full((12,), level, dtype=torch.float64))

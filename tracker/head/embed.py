@@ -23,6 +23,7 @@ from tracker.landmark_lines import INNER_LIPS
 from tracker.landmark_set import COUNT, IRISES
 
 if TYPE_CHECKING:
+    from tracker.detectors.facemesh import FaceMesh
     from tracker.head.embed_views import EmbedView
     from tracker.head.model import HeadModel
 
@@ -115,18 +116,51 @@ def find_embedding(
                 progress(f"FaceMesh points of {model.name}: person {person + 1} of {people}")
             seen = []
             for view in views(model, person, view_count):
-                faces = detector.faces(view.image)
-                if faces:
-                    seen.append(lift(model, view, faces[0].points_px, kind))
+                seen += [lift(model, view, points_px, kind) for points_px in _detected(detector, view)]
             if seen:
                 lifted.append(Lifted(*(np.stack(part) for part in zip(*seen, strict=True))))
-    pictures = sum(len(one.points_m) for one in lifted)
-    if len(lifted) < 2 or pictures < people * view_count / 2:
+    found, asked = sum(len(one.points_m) for one in lifted), 2 * people * view_count
+    if len(lifted) < 2 or found < asked / 2:
         raise InputError(
-            f"{model.name}: FaceMesh found a face in {pictures} of {people * view_count} renderings; "
+            f"{model.name}: FaceMesh found a face in {found} of {asked} renderings and mirror images; "
             "are the model's units metres, its axes x left, y up, z out of the face, and its iBUG points in order?"
         )
     return average(model, lifted, kind)
+
+
+def _detected(detector: "FaceMesh", view: "EmbedView") -> list[np.ndarray]:
+    """The points (478, 2) of a picture, and those of its mirror image, which err to the other side."""
+    width = view.image.shape[1]
+    plain, mirror = detector.faces(view.image), detector.faces(np.ascontiguousarray(view.image[:, ::-1]))
+    points: list[np.ndarray] = [face.points_px for face in plain[:1]]
+    if mirror:
+        back = np.array([width, 0.0]) + np.array([-1.0, 1.0]) * mirror[0].points_px
+        points.append(back[mirrored_numbers()])
+    return points
+
+
+@lru_cache(maxsize=1)
+def mirrored_numbers() -> np.ndarray:
+    """(478,) the number of each point's mirror image, from the generic head, which is symmetric."""
+    points = _generic_points()[0]
+    distance = np.linalg.norm(points[:, None] * [-1, 1, 1] - points[None], axis=2)
+    return np.asarray(distance.argmin(1))
+
+
+@lru_cache(maxsize=1)
+def _generic_points() -> tuple[np.ndarray, np.ndarray]:
+    """The generic head's points (478, 3), metres, and their unit normals, in the order of their numbers."""
+    from tracker.head.generic import load_generic
+    from tracker.head.model import embed, vertex_normals
+
+    head = load_generic()
+    at = head.landmarks478
+    order = np.argsort(at.indices.numpy())
+    normals, points = (
+        embed(at.faces, at.bary, head.triangles, values).double().numpy()[order]
+        for values in (vertex_normals(head.template, head.triangles), head.template)
+    )
+    return points, normals / np.linalg.norm(normals, axis=1, keepdims=True)
 
 
 def kinds(model: "HeadModel") -> np.ndarray:
@@ -158,14 +192,7 @@ def usual_normals() -> np.ndarray:
 
     The points of a side that is turned away are detected on the silhouette, wherever on the surface that may lie.
     """
-    from tracker.head.generic import load_generic
-    from tracker.head.model import vertex_normals
-
-    head = load_generic()
-    at = head.landmarks478
-    corners = vertex_normals(head.template, head.triangles)[head.triangles[at.faces]]
-    normals = (corners * at.bary[..., None]).sum(1).double().numpy()[np.argsort(at.indices.numpy())]
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = _generic_points()[1].copy()
     # Inner lips and the like turn inwards; they are seen from the front all the same.
     normals += np.where(normals[:, 2:] < _LEAST_TURNED, [0.0, 0.0, 1.0], 0.0)
     return np.asarray(normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-9))

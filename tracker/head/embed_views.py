@@ -35,6 +35,7 @@ class EmbedView:
 
     Attributes:
         image: (SIZE, SIZE, 3) uint8 RGB.
+        vertices_head_m: (V, 3) of the head that is shown.
         fragments: what is seen at each pixel.
         cosine: (F,) of each triangle's normal to the line of sight, negative where it turns away.
         view: the camera.
@@ -42,6 +43,7 @@ class EmbedView:
     """
 
     image: np.ndarray
+    vertices_head_m: np.ndarray
     fragments: Fragments
     cosine: np.ndarray
     view: View
@@ -70,7 +72,7 @@ def views(model: HeadModel, seed: int, count: int) -> Iterator[EmbedView]:
         image = _picture(surface, texture, vertices, view, rng)
         cam = (vertices @ view.R.T + view.t).astype(np.float32)
         fragments = rasterize(cam, surface.triangles, view.intrinsics, view.size, cull_back=True)
-        yield EmbedView(image, fragments, _cosines(cam, surface.triangles), view, wide)
+        yield EmbedView(image, vertices, fragments, _cosines(cam, surface.triangles), view, wide)
 
 
 def _person(model: HeadModel, rng: np.random.Generator) -> HeadParams:

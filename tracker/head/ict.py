@@ -99,7 +99,7 @@ def convert_ict(path: Path | None = None, progress: Progress | None = None) -> P
         model = build_ict(read_folder(folder, progress))
         model = embedded(model, progress=progress)
         _write(target, lambda temporary: save_head(model, temporary, half_bases=False, compressed=False))
-    if not bias_path(target).is_file() and not os.environ.get("NOBIAS"):
+    if not bias_path(target).is_file():
         from tracker.head.measure_bias import measure_bias
 
         bias = measure_bias(load_head(target), progress=progress)
