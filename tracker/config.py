@@ -122,7 +122,9 @@ class Config(BaseModel):
     )
 
     head: Literal["auto", "flame", "ict", "generic"] = Field(
-        "auto", description="Head model; auto: FLAME if its file is there, else the generic head."
+        "auto",
+        description="Head model; auto: FLAME if its file is there, else ICT-FaceKit if its folder is, else the generic "
+        "head.",
     )
     head_path: str = Field("", description="File or folder of the head model; empty: the model's usual place.")
     flame_geom_path: str = Field("assets/FLAME2020/generic_model.pkl", description="FLAME geometry file.")
