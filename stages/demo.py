@@ -12,68 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from loguru import logger
 
 from stages import logs
 from stages.demo_score import GENERIC_HEAD, file_digest, score, table, truth_path
 from stages.encode import encode_frames
-from tracker.demo.bust import CLOTH
-from tracker.demo.look import draw_look, with_hair
-from tracker.demo.motion import make_motion
-from tracker.demo.paint import paint_head
-from tracker.demo.portrait import Portrait, unwrap
-from tracker.demo.scene import Paint, Scene, make_scene
+from tracker.demo.build import build_scene
+from tracker.demo.scene import Scene
 from tracker.demo.spec import DemoSpec
 from tracker.demo.truth import Truth, load_truth, truth_of
 from tracker.demo.variants import VARIANTS, variant
-from tracker.detectors.facemesh import FaceMesh
 from tracker.errors import InputError, TrackerError
-from tracker.head.model import HeadModel
 from tracker.head.store import load_head
-from tracker.texels import Texels
 
-# The part of the portrait with the face, enlarged so that FaceMesh sees it well: rows, columns, factor.
-_FACE_ROWS, _FACE_COLUMNS, _FACE_SCALE = slice(0, 280), slice(90, 370), 4
 _THREADS = 2
-
-
-def demo_portrait() -> Portrait:
-    """The portrait that scikit-image carries in its wheel, with its landmarks.
-
-    Raises:
-        InputError: FaceMesh does not find the face.
-    """
-    import skimage.data
-
-    image = skimage.data.astronaut()
-    part = cv2.resize(
-        image[_FACE_ROWS, _FACE_COLUMNS], None, fx=_FACE_SCALE, fy=_FACE_SCALE, interpolation=cv2.INTER_CUBIC
-    )
-    with FaceMesh(max_faces=1, tracking=False) as detector:
-        faces = detector.faces(part)
-    if not faces:
-        raise InputError("scikit-image's astronaut picture: no face found; reinstall mediapipe and scikit-image")
-    offset = np.array([_FACE_COLUMNS.start, _FACE_ROWS.start])
-    return Portrait(image.astype(np.float32) / 255, faces[0].points_px / _FACE_SCALE + offset)
-
-
-def build_scene(spec: DemoSpec, model: HeadModel) -> Scene:
-    """Texture, motion and background of a clip."""
-    import skimage.data
-
-    texels = Texels.of(model, spec.texture_size)
-    portrait = unwrap(model, texels, demo_portrait())
-    look = draw_look(spec.seed) if spec.own_look else None
-    if look is None:
-        paint = Paint(paint_head(model, texels, portrait, spec.seed), portrait.skin, portrait.hair, CLOTH)
-    else:
-        portrait = with_hair(portrait, look)
-        texture = paint_head(model, texels, portrait, spec.seed, look)
-        paint = Paint(texture, portrait.skin * look.skin_gain, portrait.hair, look.cloth)
-    photograph = skimage.data.rocket().astype(np.float32) / 255
-    return make_scene(spec, model, make_motion(spec, model), paint, photograph)
 
 
 def make(clip: Path, spec: DemoSpec, head: Path = GENERIC_HEAD) -> Truth:

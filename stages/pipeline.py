@@ -21,6 +21,7 @@ from stages.subject import Subject
 from stages.warm_up import WarmUp
 from tracker.config import Config
 from tracker.errors import InputError
+from tracker.head_choice import prepare_head
 
 __all__ = ["STAGES", "Stage", "StageContext", "StageRunner", "plan", "run_stages", "select_stages"]
 
@@ -32,6 +33,7 @@ PREPARES = {"review": "calibration"}
 # While one of these runs, the libraries of the later ones are loaded on a thread: detectors leave the interpreter free.
 _WARM_DURING = ("frames", "crop", "landmarks")
 _WARM_FOR = solver_process.STAGES
+_WITH_HEAD = ("calibration", "tracking", "review")
 # From so many pictures on, the solver's stages have a process of their own where others run before or beside them.
 OWN_PROCESS_FROM = 60
 _BESIDE_SOLVER = ("crop", "landmarks", "review")
@@ -171,6 +173,9 @@ def run_stages(subject: Subject, config: Config, names: Sequence[str], device: s
         SubjectError: the subject cannot be tracked.
     """
     files.write_text(subject.config_path, dump_config(config))
+    if any(name in _WITH_HEAD for name in names):
+        # Before any manifest looks at the model's files: the first use of one may have to make them.
+        prepare_head(config, logger.info)
     run = _Run(subject, config, device, HashCache(subject.hash_cache_path), force)
     seconds: dict[str, float] = {}
     with _Beside(run, names) as beside:

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from stages import files
-from stages.demo import build_scene, make
+from stages.demo import make
 from stages.pipeline import run_stages
 from stages.subject import Subject
 from tracker.config import Config
+from tracker.demo.build import build_scene
 from tracker.demo.spec import DemoSpec
 from tracker.demo.truth import Truth
 from tracker.frame_file import TrackRecord, encode_frame

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from stages import files
-from stages.demo import build_scene, main
+from stages.demo import main
 from stages.demo_score import estimates_of, score, table, truth_path
 from tracker.camera import Intrinsics
+from tracker.demo.build import build_scene
 from tracker.demo.motion import FRONTAL, directional_light, make_motion
 from tracker.demo.portrait import Portrait, unwrap
 from tracker.demo.score import relative_rotation_degrees, rigidly_aligned, score_frame

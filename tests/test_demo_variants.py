@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from stages.demo import build_scene, hidden_share, main, make, scene_of
+from stages.demo import hidden_share, main, make, scene_of
 from stages.demo_score import truth_path
+from tracker.demo.build import build_scene
 from tracker.demo.look import draw_look
 from tracker.demo.motion import make_motion
 from tracker.demo.spec import AbsenceSpec, DemoSpec, OccluderSpec

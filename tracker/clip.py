@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tracker.camera import Intrinsics
+from tracker.head.jaw import turns_jaw
 from tracker.head.model import HeadModel
 from tracker.landmark_set import LandmarkSet, inter_ocular_px
 from tracker.points import PointSet, PointTemplate, point_template
@@ -17,8 +18,7 @@ from tracker.samples import SurfaceSamples
 from tracker.settings import EnergySettings
 from tracker.state import FrameState, Layout, neutral_state
 
-# Limits of what eyes and lids do: lids a little wider than at rest, gaze within the orbit (radians).
-_EYELID_LIMITS = (-0.4, 1.15)
+# Limits of what eyes do: gaze within the orbit (radians).
 _GAZE_LIMITS = ((-0.8, 0.8), (-0.6, 0.6))
 
 
@@ -132,16 +132,17 @@ def frame_bounds(model: HeadModel) -> Bounds:
     double = torch.float64
     return Bounds(
         model.expression_bounds.to(double),
-        torch.tensor(_EYELID_LIMITS, dtype=double),
+        torch.tensor(model.eyelid_bounds, dtype=double),
         torch.tensor(_GAZE_LIMITS, dtype=double),
     )
 
 
 def held_unknowns(model: HeadModel, optimize_jaw: bool) -> Tensor:
-    """Unknowns (P,) that no frame solves for: the jaw, where the config says so, and what the model lacks."""
+    """Unknowns (P,) that no frame solves for: the jaw, where the config says so, and what moves nothing."""
     layout = Layout(model.expression_count)
     held = torch.zeros(layout.size, dtype=torch.bool)
-    held[layout.jaw] = not optimize_jaw
+    held[layout.jaw] = not optimize_jaw or not turns_jaw(model)
+    held[layout.expression] = ~model.expression_basis.flatten(0, 1).any(0)
     for side in range(2):
         if not bool(model.eyelid_basis[..., side].any()):
             held[layout.eyelids.start + side] = True

@@ -131,7 +131,9 @@ class Config(BaseModel):
         0, ge=0, le=9, description="Which face to follow where there are several, by size: 0 the largest, 1 the next."
     )
     head: Literal["auto", "flame", "ict", "generic"] = Field(
-        "auto", description="Head model; auto: FLAME if its file is there, else the generic head."
+        "auto",
+        description="Head model; auto: FLAME if its file is there, else ICT-FaceKit if its folder is, else the generic "
+        "head.",
     )
     head_path: str = Field("", description="File or folder of the head model; empty: the model's usual place.")
     flame_geom_path: str = Field(

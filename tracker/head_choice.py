@@ -1,5 +1,6 @@
 """Which head model `head: auto` stands for on this machine."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ from tracker.config import Config
 from tracker.errors import InputError
 from tracker.head.flame_places import FULL_EXPRESSION, FULL_SHAPE, flame_files, is_flame, model_file
 from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_generic
+from tracker.head.ict import cache_path, convert_ict, find_ict, ict_folder, load_ict
 from tracker.head.plain import PlainHead
 
 if TYPE_CHECKING:
@@ -21,20 +23,38 @@ def head_name(config: Config) -> str:
         config: its `head`, `head_path` and `flame_geom_path`.
 
     Returns:
-        'flame', 'ict' or 'generic'; `auto` is FLAME where its file is there, else the embedded generic head.
+        'flame', 'ict' or 'generic'; `auto` is FLAME where its file is there, else ICT-FaceKit where its folder is,
+        else the embedded generic head.
     """
     if config.head != "auto":
         return config.head
     if config.head_path:
-        return "flame" if is_flame(Path(config.head_path)) else "generic"
-    return "flame" if model_file(Path(config.flame_geom_path)) else "generic"
+        path = Path(config.head_path)
+        return "flame" if is_flame(path) else "generic" if find_ict(path) is None else "ict"
+    if model_file(Path(config.flame_geom_path)):
+        return "flame"
+    return "generic" if find_ict() is None else "ict"
+
+
+def prepare_head(config: Config, progress: Callable[[str], None]) -> None:
+    """Does now what the first use of a head model costs (ICT-FaceKit's conversion), and says how far it is.
+
+    Raises:
+        InputError: the model's files are missing or damaged.
+    """
+    if head_name(config) == "ict":
+        convert_ict(_ict_place(config), progress)
+
+
+def _ict_place(config: Config) -> Path | None:
+    return Path(config.head_path) if config.head_path else None
 
 
 def load_head_model(config: Config) -> "HeadModel":
     """Loads the head model that a config asks for, cut to the configured number of modes.
 
     Raises:
-        InputError: the model's file is missing or damaged, or this version has no loader for it.
+        InputError: the model's file is missing or damaged.
     """
     name = head_name(config)
     if name == "flame":
@@ -42,7 +62,7 @@ def load_head_model(config: Config) -> "HeadModel":
 
         return _flame_modes(load_flame(flame_path(config)), config)
     elif name == "ict":
-        raise InputError("head: ict is not read by this version; set head to auto, flame or generic")
+        model = load_ict(_ict_place(config))
     else:
         model = load_generic(Path(config.head_path) if config.head_path else None)
     return model.with_modes(config.num_shape_params, config.num_exp_params)
@@ -73,11 +93,15 @@ def load_plain_head(config: Config) -> PlainHead:
     """The same head in numpy; FLAME's pickles need torch to be read, the project's own layout does not.
 
     Raises:
-        InputError: the model's file is missing or damaged, or this version has no loader for it.
+        InputError: the model's file is missing or damaged.
     """
-    if head_name(config) != "generic":
+    name = head_name(config)
+    if name == "flame":
         return PlainHead.of(load_head_model(config))
-    path = Path(config.head_path) if config.head_path else GENERIC_HEAD_PATH
+    if name == "ict":
+        path = convert_ict(_ict_place(config))
+    else:
+        path = Path(config.head_path) if config.head_path else GENERIC_HEAD_PATH
     return PlainHead.read(path).with_modes(config.num_shape_params, config.num_exp_params)
 
 
@@ -86,6 +110,10 @@ def model_files(config: Config) -> list[Path]:
     name = head_name(config)
     if name == "flame":
         return flame_files(flame_path(config))
+    if name == "ict":
+        # Where they are kept; `prepare_head` makes them.
+        path = cache_path(ict_folder(_ict_place(config)))
+        return [path, bias_path(path)]
     path = Path(config.head_path) if config.head_path else GENERIC_HEAD_PATH
     bias = bias_path(path)
     return [path, bias] if bias.is_file() else [path]

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from tracker.head.jaw import opened
 from tracker.head.model import HeadModel
 from tracker.rasterizer import Fragments
-from tracker.rotations import exp_so3
 
 # metrical-tracker opens the mouth of its canonical head by this angle about x, so that lips do not stick together.
 CANONICAL_JAW_DEGREES = 12.0
@@ -31,10 +31,10 @@ def ply_bytes(vertices_head_m: np.ndarray, triangles: np.ndarray) -> bytes:
 
 
 def canonical_vertices(model: HeadModel, shape: torch.Tensor) -> torch.Tensor:
-    """The subject's neutral head with the jaw opened by 12 degrees about x: (S,) to (V, 3) metres."""
+    """The subject's neutral head with the jaw opened by 12 degrees, by joint or by shape: (S,) to (V, 3) metres."""
     neutral = model.neutral(shape.dtype)
-    angle = torch.tensor([np.deg2rad(CANONICAL_JAW_DEGREES), 0.0, 0.0], dtype=shape.dtype)
-    params = type(neutral)(shape, neutral.expression, exp_so3(angle), neutral.eyes, neutral.eyelids)
+    expression, jaw = opened(model, float(np.deg2rad(CANONICAL_JAW_DEGREES)))
+    params = type(neutral)(shape, expression.to(shape), jaw.to(shape), neutral.eyes, neutral.eyelids)
     return model.vertices(params)
 
 

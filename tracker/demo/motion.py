@@ -11,6 +11,8 @@ from scipy.spatial.transform import Rotation, RotationSpline
 from torch import Tensor
 
 from tracker.demo.spec import DemoSpec
+from tracker.head.arkit import arkit_name
+from tracker.head.jaw import opening_radians, turns_jaw
 from tracker.head.model import ROOT, HeadModel, HeadParams
 from tracker.rotations import exp_so3
 from tracker.shading import SH_CONSTANTS, rotate_sh, sh_basis
@@ -308,7 +310,9 @@ def _expression(
     syllables = np.clip(0.45 + 0.55 * smooth_noise(rng, count, fps, 0.28), 0, 1.2)
     jaw = spec.expression * _JAW_OPEN_RADIANS * talking * syllables
     expression = np.zeros((count, model.expression_count))
-    names = {name: number for number, name in enumerate(model.expression_names)}
+    names: dict[str, list[int]] = {}
+    for number, name in enumerate(model.expression_names):
+        names.setdefault(arkit_name(name), []).append(number)
     if not names.keys() & (_SPEECH_UNITS.keys() | _MOOD_UNITS.keys()):
         for mode in range(min(_PCA_MODES, model.expression_count)):
             scale = _PCA_STRENGTH * float(model.expression_std[mode])
@@ -323,7 +327,12 @@ def _expression(
                 signals[pair] = smooth_noise(rng, count, fps, period)
             own = signals[pair] + 0.15 * smooth_noise(rng, count, fps, period)
             if name in names:
-                expression[:, names[name]] = spec.expression * strength * gate * np.clip(0.15 + 0.75 * own, 0, 1)
+                share = spec.expression * strength * gate * np.clip(0.15 + 0.75 * own, 0, 1)
+                expression[:, names[name]] = share[:, None]
+    full = None if turns_jaw(model) else opening_radians(model)
+    if full is not None:
+        # The jaw's joint moves nothing: the mouth opens by its shape.
+        expression[:, model.expression_names.index("jawOpen")] += jaw / full
     bounds = model.expression_bounds.double().numpy()
     return np.clip(expression, bounds[:, 0], bounds[:, 1]), jaw
 

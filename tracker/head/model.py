@@ -35,6 +35,10 @@ __all__ = [
 ]
 
 
+# Lids close a little further than shut and open a little wider than at rest, where no expression does that.
+EYELID_BOUNDS = (-0.4, 1.15)
+
+
 @dataclass(frozen=True)
 class Embedding:
     """Points fixed on the surface of a head model by barycentric coordinates.
@@ -114,6 +118,7 @@ class HeadModel:
         expression_std: (E,) standard deviation of each coefficient's prior, in its own unit.
         expression_bounds: (E, 2) lower and upper bound of each coefficient (-inf, inf where free).
         eyelid_basis: (V, 3, 2) metres; added after skinning, as metrical-tracker does.
+        eyelid_bounds: lowest and highest closure of both lids.
         pose_correctives: (V, 3, 36) metres per element of vec(R_j - I), joints 1 to 4, row-major; or None.
         joint_regressor: (5, V); joints of the shaped head.
         skin_weights: (V, 5), rows sum to 1.
@@ -158,6 +163,7 @@ class HeadModel:
     landmarks68_fixed: Embedding | None = None
     notes: tuple[str, ...] = ()
     parents: tuple[int, ...] = PARENTS
+    eyelid_bounds: tuple[float, float] = EYELID_BOUNDS
 
     @property
     def vertex_count(self) -> int:

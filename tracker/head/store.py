@@ -4,7 +4,8 @@ Keys: name; template (V, 3) float32; triangles (F, 3) int32; uv (T, 2) float32; 
 shape_basis (V, 3, S), expression_basis (V, 3, E), eyelid_basis (V, 3, 2) float16 or float32, metres;
 expression_names (E,) str; expression_std (E,); expression_bounds (E, 2); joint_regressor (5, V); skin_weights (V, 5);
 region_<name> int32 vertex ids; lmk68_faces (68,), lmk68_bary (68, 3), lmk478_faces (N,), lmk478_bary (N, 3),
-lmk478_indices (N,); optionally contour_faces (A, 17), contour_bary (A, 17, 3), pose_correctives (V, 3, 36).
+lmk478_indices (N,); optionally eyelid_bounds (2,), contour_faces (A, 17), contour_bary (A, 17, 3),
+pose_correctives (V, 3, 36).
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tracker.head.model import ContourEmbedding, Embedding, HeadModel
+from tracker.head.model import EYELID_BOUNDS, ContourEmbedding, Embedding, HeadModel
 from tracker.head.plain import REGION_PREFIX, read_head
 
 
@@ -32,8 +33,15 @@ def load_head(path: Path) -> HeadModel:
     return model
 
 
-def save_head(model: HeadModel, path: Path, half_bases: bool = True) -> None:
-    """Writes a head model; bases as float16 when `half_bases` (about 0.01 mm of rounding at 2 cm of motion)."""
+def save_head(model: HeadModel, path: Path, half_bases: bool = True, compressed: bool = True) -> None:
+    """Writes a head model.
+
+    Args:
+        model: the head.
+        path: the npz file.
+        half_bases: bases as float16 (about 0.01 mm of rounding at 2 cm of motion).
+        compressed: half the size; a large model takes a second longer to load.
+    """
     basis_type = np.float16 if half_bases else np.float32
     arrays: dict[str, np.ndarray] = {
         "name": np.array(model.name),
@@ -44,6 +52,7 @@ def save_head(model: HeadModel, path: Path, half_bases: bool = True) -> None:
         "shape_basis": _array(model.shape_basis, basis_type),
         "expression_basis": _array(model.expression_basis, basis_type),
         "eyelid_basis": _array(model.eyelid_basis, basis_type),
+        "eyelid_bounds": np.array(model.eyelid_bounds, np.float32),
         "expression_names": np.array(model.expression_names),
         "expression_std": _array(model.expression_std, np.float32),
         "expression_bounds": _array(model.expression_bounds, np.float32),
@@ -62,7 +71,7 @@ def save_head(model: HeadModel, path: Path, half_bases: bool = True) -> None:
         arrays["contour_bary"] = _array(model.contour.bary, np.float32)
     if model.pose_correctives is not None:
         arrays["pose_correctives"] = _array(model.pose_correctives, basis_type)
-    np.savez_compressed(path, **arrays)
+    (np.savez_compressed if compressed else np.savez)(path, **arrays)
 
 
 def _array(tensor: torch.Tensor, dtype: type) -> np.ndarray:
@@ -77,6 +86,9 @@ def _from_arrays(data: dict[str, np.ndarray]) -> HeadModel:
         return torch.from_numpy(data[key].astype(np.int64))
 
     weights = real("skin_weights")
+    eyelid_bounds = EYELID_BOUNDS
+    if "eyelid_bounds" in data:
+        eyelid_bounds = (float(data["eyelid_bounds"][0]), float(data["eyelid_bounds"][1]))
     contour = ContourEmbedding(whole("contour_faces"), real("contour_bary")) if "contour_faces" in data else None
     return HeadModel(
         name=str(data["name"]),
@@ -87,6 +99,7 @@ def _from_arrays(data: dict[str, np.ndarray]) -> HeadModel:
         expression_std=real("expression_std"),
         expression_bounds=real("expression_bounds"),
         eyelid_basis=real("eyelid_basis"),
+        eyelid_bounds=eyelid_bounds,
         joint_regressor=real("joint_regressor"),
         skin_weights=weights / weights.sum(1, keepdim=True),
         triangles=whole("triangles"),
