@@ -11,7 +11,9 @@ from tracker.errors import InputError
 from tracker.head import embed
 from tracker.head.embed_views import EmbedView, views
 from tracker.head.face_paint import draw_complexion, openness, paint
-from tracker.head.flame import _landmarks478
+from tracker.head.flame_arrays import FlameArrays
+from tracker.head.flame_landmarks import landmarks478
+from tracker.head.flame_places import FlamePlaces
 from tracker.head.generic import load_generic
 from tracker.head.model import HeadModel
 from tracker.head.model import embed as at_points
@@ -229,7 +231,9 @@ def test_the_file_has_the_fields_layout(model: HeadModel, found: embed.FoundEmbe
     with np.load(path) as data:
         assert sorted(data.files) == ["landmark_indices", "lmk_b_coords", "lmk_face_idx"]
         assert data["lmk_face_idx"].dtype == np.uint32
-    read = _landmarks478(path)
+    parts = (model.triangles, model.template, model.shape_basis, model.expression_basis, model.pose_correctives)
+    arrays = FlameArrays(*(part.numpy() for part in (*parts, model.joint_regressor, model.skin_weights)))
+    read = landmarks478(FlamePlaces(path, facemesh=path), arrays, model.landmarks68, [])
     assert torch.equal(read.indices, torch.from_numpy(found.indices))
     given = embed.embedded(model, found)
     assert torch.equal(given.landmarks478.faces, read.faces)

@@ -19,6 +19,9 @@ from tracker.state import FrameState, Layout, neutral_state
 
 # Share of the last motion that the prediction carries on: heads decelerate more often than not.
 _VELOCITY = 0.7
+# A head that moved more than this from one frame to the next did not move: a cut lies between, or it was lost.
+_FASTEST_M = 0.05
+_FASTEST_RAD = 0.5
 # Farther than this (inter-ocular distances) from the prediction, the head has jumped (a cut, a lost stretch).
 _JUMP = 0.5
 
@@ -133,11 +136,13 @@ def end_frame(
 
 
 def predict(past: Past) -> FrameState | None:
-    """Damped constant velocity of the pose; everything else stays."""
+    """Damped constant velocity of the pose, none across a cut; everything else stays."""
     if past.last is None or past.before is None or past.status == "lost":
         return past.last
     turn = log_so3(past.last.R @ past.before.R.T)
     motion = past.last.t - past.before.t
+    if float(motion.norm()) > _FASTEST_M or float(turn.norm()) > _FASTEST_RAD:
+        return past.last
     return replace(past.last, R=exp_so3(_VELOCITY * turn) @ past.last.R, t=past.last.t + _VELOCITY * motion)
 
 
