@@ -231,8 +231,9 @@ def test_the_file_has_the_fields_layout(model: HeadModel, found: embed.FoundEmbe
     with np.load(path) as data:
         assert sorted(data.files) == ["landmark_indices", "lmk_b_coords", "lmk_face_idx"]
         assert data["lmk_face_idx"].dtype == np.uint32
-    parts = (model.triangles, model.template, model.shape_basis, model.expression_basis, model.pose_correctives)
-    arrays = FlameArrays(*(part.numpy() for part in (*parts, model.joint_regressor, model.skin_weights)))
+    bases = (model.shape_basis, model.expression_basis, torch.zeros(model.vertex_count, 3, 36))
+    parts = (model.triangles, model.template, *bases, model.joint_regressor, model.skin_weights)
+    arrays = FlameArrays(*(part.numpy() for part in parts))
     read = landmarks478(FlamePlaces(path, facemesh=path), arrays, model.landmarks68, [])
     assert torch.equal(read.indices, torch.from_numpy(found.indices))
     given = embed.embedded(model, found)
