@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from tracker.config import Config
 from tracker.errors import InputError
-from tracker.head.flame_places import FULL_EXPRESSION, FULL_SHAPE, flame_files, is_flame, model_file
+from tracker.head.flame_places import FULL_EXPRESSION, FULL_SHAPE, find_flame, flame_files, is_flame, model_file
 from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_generic
 from tracker.head.plain import PlainHead
 
@@ -27,7 +27,7 @@ def head_name(config: Config) -> str:
         return config.head
     if config.head_path:
         return "flame" if is_flame(Path(config.head_path)) else "generic"
-    return "flame" if model_file(Path(config.flame_geom_path)) else "generic"
+    return "flame" if model_file(flame_path(config)) else "generic"
 
 
 def load_head_model(config: Config) -> "HeadModel":
@@ -49,8 +49,12 @@ def load_head_model(config: Config) -> "HeadModel":
 
 
 def flame_path(config: Config) -> Path:
-    """File or folder of the FLAME model that a config names."""
-    return Path(config.head_path or config.flame_geom_path)
+    """File or folder of the FLAME model that a config names; where it names none, any release of it in assets/."""
+    path = Path(config.head_path or config.flame_geom_path)
+    if path == Path(Config.model_fields["flame_geom_path"].default) and not path.is_file():
+        # Another release has another file name, and people unpack it into a folder of its own name.
+        return find_flame(path.parents[1]) or path
+    return path
 
 
 def _flame_modes(model: "HeadModel", config: Config) -> "HeadModel":
