@@ -105,6 +105,10 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
         SubjectError: no frame with a face is left after begin_frames and end_frames.
     """
     model = load_head_model(config)
+    logger.info(
+        f"calibration: head model {model.name} ({model_files(config)[0]}), {model.shape_count} identity and "
+        f"{model.expression_count} expression modes, {len(model.landmarks478)} landmarks"
+    )
     for note in model.notes:
         logger.warning(f"head model: {note}")
     landmarks = calibrated_landmarks(subject, config, model)

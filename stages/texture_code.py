@@ -57,24 +57,27 @@ def clip_texture(subject: Subject, config: Config, model: HeadModel) -> ClipText
     if not files:
         return _nothing(config, _why_none(config))
     space = open_texture_space(files[0])
-    if config.tex_params > space.modes:
+    # The default stands for all of a smaller space.
+    count = min(config.tex_params, space.modes)
+    if count < config.tex_params != Config.model_fields["tex_params"].default:
         raise InputError(f"tex_params: {config.tex_params} is more than the {space.modes} that {space.path} holds")
-    fit = fit_texture(space, model, load_appearance(subject.appearance_path), config.tex_params)
+    fit = fit_texture(space, model, load_appearance(subject.appearance_path), count)
     if fit is None:
         return _nothing(config, f"less than {FEWEST_TEXELS} texels of the face were seen")
     logger.info(
-        f"tracking: appearance fitted to {space.path}, {config.tex_params} modes, residual {fit.residual:.3f}, "
+        f"tracking: appearance fitted to {space.path}, {count} modes, residual {fit.residual:.3f}, "
         f"brightness {fit.gain.mean():.2f}"
     )
     summary = {
         "space": str(space.path),
-        "modes": config.tex_params,
+        "modes": count,
         "gain": [round(float(gain), 4) for gain in fit.gain],
         "residual": round(fit.residual, 5),
         "texels": fit.texels,
         "reason": "",
     }
-    return ClipTexture(TextureCode(fit.code, fit.gain), summary)
+    code = np.pad(fit.code, (0, config.tex_params - count))
+    return ClipTexture(TextureCode(code, fit.gain), summary)
 
 
 def _nothing(config: Config, reason: str) -> ClipTexture:

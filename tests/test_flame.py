@@ -107,6 +107,24 @@ def test_the_config_may_name_a_folder(folder: Path, tmp_path: Path) -> None:
     assert not is_flame(Path("assets/generic_head.npz"))
 
 
+@pytest.mark.parametrize("place", ["FLAME2020/flame2023.pkl", "FLAME2023/flame2023_Open.pkl", "generic_model.pkl"])
+def test_any_release_in_assets_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "assets").mkdir()
+    assert head_name(_config()) == "generic"
+    file = tmp_path / "assets" / place
+    write_folder(file.parent)
+    (file.parent / "generic_model.npz").unlink()
+    file.write_bytes(pickle.dumps(arrays(), 2))
+    assert head_name(_config()) == "flame"
+    assert load_head_model(_config()).name == "flame"
+    assert model_files(_config())[0].resolve() == file
+    # A path that was given and is not there stands for nothing else.
+    assert head_name(_config(flame_geom_path="data/FLAME2020/generic_model.pkl")) == "generic"
+    with pytest.raises(InputError, match="no FLAME model"):
+        load_head_model(_config(head="flame", flame_geom_path="data/FLAME2020/generic_model.pkl"))
+
+
 def test_modes_as_asked_for(folder: Path) -> None:
     model = load_head_model(_config(head_path=str(folder), num_shape_params=299, num_exp_params=7))
     assert (model.shape_count, model.expression_count) == (299, 7)

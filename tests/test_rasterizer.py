@@ -1,10 +1,16 @@
 """The fast rasteriser against the slow one, and both against geometry worked out by hand."""
 
+import importlib.machinery
+import sys
+import types
+
 import numpy as np
 import pytest
+import torch
 
 from tracker.camera import Intrinsics
-from tracker.rasterizer import BACKGROUND, rasterize, visible_points
+from tracker.errors import InputError
+from tracker.rasterizer import BACKGROUND, _pytorch3d_on_cuda, rasterize, visible_points
 
 SIZE = (40, 56)
 CAMERA = Intrinsics(60.0, 27.3, 20.9)
@@ -139,17 +145,104 @@ def test_visible_points_on_two_layers() -> None:
     assert not visible_points(fragments, points, -towards, camera).any()
 
 
-@pytest.mark.parametrize("cull_back", [False, True])
-def test_pytorch3d_equals_slow(cull_back: bool) -> None:
-    pytest.importorskip("pytorch3d", reason="pytorch3d is not installed (conda, environment.yml)")
-    vertices, triangles = random_soup(5, 30)
-    found = rasterize(vertices, triangles, CAMERA, SIZE, "pytorch3d", cull_back=cull_back)
-    slow = rasterize(vertices, triangles, CAMERA, SIZE, "reference", cull_back=cull_back)
+def assert_close(found, slow) -> None:
+    """As documented in `tracker.rasterizer.pytorch3d_backend`."""
+    assert [getattr(found, name).dtype for name in vars(found)] == [getattr(slow, name).dtype for name in vars(slow)]
     # Float32 edges may fall to either side of a pixel centre.
     same = found.triangle_index == slow.triangle_index
     assert same.mean() > 0.99
+    assert slow.covered.sum() > 100
     np.testing.assert_allclose(found.depth_m[same], slow.depth_m[same], rtol=1e-4)
     np.testing.assert_allclose(found.bary[same], slow.bary[same], atol=1e-3)
+
+
+@pytest.mark.parametrize("cull_back", [False, True])
+@pytest.mark.parametrize("size", [(40, 56), (56, 40), (48, 48)])
+def test_pytorch3d_equals_slow(cull_back: bool, size: tuple[int, int]) -> None:
+    pytest.importorskip("pytorch3d", reason="pytorch3d is not installed (conda, environment.yml)")
+    vertices, triangles = random_soup(5, 30)
+    found = rasterize(vertices, triangles, CAMERA, size, "pytorch3d", cull_back=cull_back)
+    assert_close(found, rasterize(vertices, triangles, CAMERA, size, "reference", cull_back=cull_back))
+
+
+def test_pytorch3d_equals_slow_across_the_camera_plane() -> None:
+    pytest.importorskip("pytorch3d", reason="pytorch3d is not installed (conda, environment.yml)")
+    vertices, triangles = random_soup(2, 30, extent=1.5)
+    assert (vertices[:, 2] < 0).any()
+    found = rasterize(vertices, triangles, CAMERA, SIZE, "pytorch3d")
+    assert_close(found, rasterize(vertices, triangles, CAMERA, SIZE, "reference"))
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """pytorch3d's interface over the reference rasteriser, by its documented coordinates; records its calls."""
+    calls: list[dict] = []
+
+    class Meshes:
+        def __init__(self, verts: list[torch.Tensor], faces: list[torch.Tensor]) -> None:
+            assert verts[0].dtype == torch.float32
+            assert faces[0].dtype == torch.int64
+            self.points, self.faces = verts[0].double().numpy(), faces[0].numpy()
+
+    def rasterize_meshes(meshes: Meshes, **settings) -> tuple[torch.Tensor, ...]:
+        calls.append(settings)
+        (height, width), half = settings["image_size"], min(settings["image_size"]) / 2
+        # x to the left, y up, in half shorter sides from the middle, where pixel i covers [i, i + 1).
+        x, y, z = meshes.points.T
+        u, v = width / 2 - half * x, height / 2 - half * y
+        points = np.stack([u * z, v * z, z], 1)
+        seen = rasterize(
+            points, meshes.faces, Intrinsics(1.0, 0.0, 0.0), (height, width), "reference", settings["z_clip_value"]
+        )
+        index, bary = torch.from_numpy(seen.triangle_index).long(), torch.from_numpy(seen.bary)
+        bary[index < 0] = -1
+        depth = torch.from_numpy(np.where(seen.covered, seen.depth_m, np.float32(-1)))
+        return index[None, ..., None], depth[None, ..., None], bary[None, :, :, None], -depth[None, ..., None]
+
+    names = ("pytorch3d", "pytorch3d.structures", "pytorch3d.renderer", "pytorch3d.renderer.mesh")
+    for name in (*names, "pytorch3d.renderer.mesh.rasterize_meshes"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["pytorch3d.structures"].Meshes = Meshes
+    sys.modules["pytorch3d.renderer.mesh"].rasterize_meshes = rasterize_meshes
+    sys.modules["pytorch3d.renderer.mesh.rasterize_meshes"].rasterize_meshes = rasterize_meshes
+    return calls
+
+
+@pytest.mark.parametrize("cull_back", [False, True])
+@pytest.mark.parametrize("size", [(40, 56), (56, 40), (48, 48)])
+def test_what_pytorch3d_is_given_and_what_becomes_of_it(
+    stand_in: list[dict], cull_back: bool, size: tuple[int, int]
+) -> None:
+    vertices, triangles = random_soup(5, 30)
+    found = rasterize(vertices, triangles, CAMERA, size, "pytorch3d", cull_back=cull_back)
+    assert_close(found, rasterize(vertices, triangles, CAMERA, size, "reference", cull_back=cull_back))
+    assert [(call["faces_per_pixel"], call["perspective_correct"]) for call in stand_in] == [(1, True)]
+
+
+def test_pytorch3d_is_not_given_what_cannot_be_seen(stand_in: list[dict]) -> None:
+    vertices, triangles = random_soup(5, 30)
+    behind = vertices * np.array([1, 1, -1], np.float32)
+    assert not rasterize(behind, triangles, CAMERA, SIZE, "pytorch3d").covered.any()
+    assert stand_in == []
+    broken = vertices.copy()
+    broken[4] = np.nan
+    found = rasterize(broken, triangles, CAMERA, SIZE, "pytorch3d")
+    assert_close(found, rasterize(broken, triangles, CAMERA, SIZE, "reference"))
+
+
+def test_a_broken_pytorch3d_is_told_and_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    vertices, triangles = random_soup(0, 3)
+    # None makes the import fail, as after a change of torch under it.
+    monkeypatch.setitem(sys.modules, "pytorch3d.renderer", None)
+    monkeypatch.setitem(sys.modules, "pytorch3d", types.ModuleType("pytorch3d"))
+    sys.modules["pytorch3d"].__spec__ = importlib.machinery.ModuleSpec("pytorch3d", None)
+    with pytest.raises(InputError, match=r"rasteriser pytorch3d: .*environment\.yml"):
+        rasterize(vertices, triangles, CAMERA, SIZE, "pytorch3d")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    _pytorch3d_on_cuda.cache_clear()
+    assert not _pytorch3d_on_cuda()
+    assert rasterize(vertices, triangles, CAMERA, SIZE).covered.any()
+    _pytorch3d_on_cuda.cache_clear()
 
 
 def test_bad_arguments_are_refused() -> None:

@@ -14,6 +14,7 @@ import torch
 
 from tracker import line_endings
 from tracker.errors import InputError
+from tracker.head.flame_arrays import read_flame_arrays
 from tracker.head.flame_regions import read_masks
 from tracker.safe_pickle import load_object_npy, load_pickle
 
@@ -84,6 +85,20 @@ def test_sparse_matrices_become_dense(tmp_path: Path, module: str) -> None:
     path = tmp_path / "model.pkl"
     path.write_bytes(data.replace(b"scipy.sparse._csc\n", module.encode() + b"\n"))
     np.testing.assert_array_equal(load_pickle(path), dense)
+
+
+def test_sparse_matrices_with_damaged_indices_are_refused(tmp_path: Path) -> None:
+    """scipy itself would write beyond its memory."""
+    path = tmp_path / "model.pkl"
+    for place, value in (("indices", 10**6), ("indptr", 10**6)):
+        matrix = scipy.sparse.csc_matrix(np.eye(4))
+        getattr(matrix, place)[1] = value
+        path.write_bytes(pickle.dumps(matrix))
+        with pytest.raises(InputError, match=r"model\.pkl: damaged pickle"):
+            load_pickle(path)
+    path.write_bytes(pickle.dumps(scipy.sparse.csc_matrix((10**6, 10**6))))
+    with pytest.raises(InputError, match="larger than any model's"):
+        load_pickle(path)
 
 
 class _Evil:
@@ -220,3 +235,24 @@ def test_a_plain_array_under_that_name_is_refused(tmp_path: Path) -> None:
     np.save(path, np.zeros(3))
     with pytest.raises(InputError, match=r"landmark_embedding\.npy.*not a dict"):
         load_object_npy(path)
+
+
+@pytest.mark.parametrize("name", PICKLES)
+def test_any_damaged_byte_of_a_model_gives_a_model_or_an_input_error(
+    shared_dir: Path, tmp_path: Path, name: str
+) -> None:
+    whole = (shared_dir / f"parity/golden/pickles/{name}.pkl").read_bytes()
+    generator, path, said = np.random.default_rng(0), tmp_path / "model.pkl", list[str]()
+    # Half of the changes in the first and last kilobytes, where the structure is.
+    edge = min(2000, len(whole) // 4)
+    places = [*generator.integers(0, edge, 100), *generator.integers(len(whole) - edge, len(whole), 50)]
+    for place in [*places, *generator.integers(0, len(whole), 100)]:
+        damaged = bytearray(whole)
+        damaged[place] ^= int(generator.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            read_flame_arrays(path, [])
+        except InputError as error:
+            said.append(str(error))
+    assert len(said) > 50
+    assert all("model.pkl" in text and "\n" not in text for text in said)

@@ -83,9 +83,16 @@ def test_the_other_format_gives_the_same(flame: Path, subject: Subject, tmp_path
 
 def test_more_modes_than_the_space_has(flame: Path, subject: Subject) -> None:
     write_flame_space(flame / "FLAME_texture.npz", *rgb_space())
-    config = _config(flame)
-    with pytest.raises(InputError, match=rf"tex_params: 140 is more than the {MODES} that .*FLAME_texture\.npz"):
-        clip_texture(subject, config, load_head_model(config))
+    config = _config(flame, tex_params=139)
+    model = load_head_model(config)
+    with pytest.raises(InputError, match=rf"tex_params: 139 is more than the {MODES} that .*FLAME_texture\.npz"):
+        clip_texture(subject, config, model)
+    # The default stands for all that there is; its length stays.
+    texture = clip_texture(subject, _config(flame), model)
+    assert texture.code.code.shape == (140,)
+    assert texture.code.code[:MODES].all()
+    assert not texture.code.code[MODES:].any()
+    assert texture.summary["modes"] == MODES
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ class Config(BaseModel):
         description="FLAME's texture space, FLAME_texture.npz or FLAME_albedo_from_BFM.npz; empty: the one beside "
         "the FLAME model, if any.",
     )
-    tex_params: int = Field(140, ge=1, le=500, description="Coefficients of the texture space, at most what it has.")
+    tex_params: int = Field(140, ge=1, le=500, description="Coefficients of the texture space in flame.tex.")
 
     mica_path: str = Field(
         "assets/mica.tar",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tracker.config import Config
 from tracker.errors import InputError
-from tracker.head.flame_places import FULL_EXPRESSION, FULL_SHAPE, flame_files, is_flame, model_file
+from tracker.head.flame_places import FULL_EXPRESSION, FULL_SHAPE, find_flame, flame_files, is_flame, model_file
 from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_generic
 from tracker.head.ict import cache_path, convert_ict, find_ict, ict_folder, load_ict
 from tracker.head.plain import PlainHead
@@ -31,7 +31,7 @@ def head_name(config: Config) -> str:
     if config.head_path:
         path = Path(config.head_path)
         return "flame" if is_flame(path) else "generic" if find_ict(path) is None else "ict"
-    if model_file(Path(config.flame_geom_path)):
+    if model_file(flame_path(config)):
         return "flame"
     return "generic" if find_ict() is None else "ict"
 
@@ -69,8 +69,12 @@ def load_head_model(config: Config) -> "HeadModel":
 
 
 def flame_path(config: Config) -> Path:
-    """File or folder of the FLAME model that a config names."""
-    return Path(config.head_path or config.flame_geom_path)
+    """File or folder of the FLAME model that a config names; where it names none, any release of it in assets/."""
+    path = Path(config.head_path or config.flame_geom_path)
+    if path == Path(Config.model_fields["flame_geom_path"].default) and not path.is_file():
+        # Another release has another file name, and people unpack it into a folder of its own name.
+        return find_flame(path.parents[1]) or path
+    return path
 
 
 def _flame_modes(model: "HeadModel", config: Config) -> "HeadModel":

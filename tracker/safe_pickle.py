@@ -24,6 +24,9 @@ import torch
 from tracker import line_endings
 from tracker.errors import InputError
 
+# Values of a matrix that is made dense: J_regressor has 5 x 5023.
+_LARGEST_DENSE = 1 << 26
+
 
 class _Chumpy:
     """Stands in for chumpy.ch.Ch: keeps the state, gives its array."""
@@ -60,7 +63,16 @@ class _Sparse:
     def matrix(self) -> Any:
         shape = self.state.get("_shape", self.state.get("shape"))
         parts = (self.state["data"], self.state["indices"], self.state["indptr"])
-        return type(self).kind(parts, shape=shape)
+        matrix = type(self).kind(parts, shape=shape)
+        # scipy's compiled code writes wherever the indices of a damaged file say.
+        matrix.check_format(full_check=True)
+        return matrix
+
+    def array(self) -> np.ndarray:
+        matrix = self.matrix()
+        if matrix.shape[0] * matrix.shape[1] > _LARGEST_DENSE:
+            raise ValueError(f"it holds a matrix of {matrix.shape}, larger than any model's")
+        return np.asarray(matrix.toarray())
 
 
 class _SparseColumns(_Sparse):
@@ -133,6 +145,7 @@ DAMAGE = (
     AttributeError,
     AssertionError,
     OverflowError,
+    MemoryError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
@@ -176,8 +189,7 @@ class _Unpickler(pickle.Unpickler):
 def _plain(value: Any, densify: bool = True) -> Any:
     """Arrays for the stand-ins, numpy for torch tensors, recursively through dicts."""
     if isinstance(value, _Sparse):
-        matrix = value.matrix()
-        return matrix.toarray() if densify else matrix
+        return value.array() if densify else value.matrix()
     if isinstance(value, _Chumpy):
         return value.array()
     if isinstance(value, torch.Tensor):

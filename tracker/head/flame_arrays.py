@@ -22,6 +22,7 @@ _ALIASES |= {"blendshapes": "posedirs"}
 _KEYS = ("f", "v_template", "shapedirs", "posedirs", "J_regressor", "weights")
 # Damaged floats are astronomic or next to nothing, and millimetres are not metres.
 _SMALLEST_M, _LARGEST_M = 0.02, 5.0
+_LARGEST_VALUE = 1e4
 _ROOTS = (-1, 2**32 - 1)
 
 
@@ -98,6 +99,10 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _check(file: Path, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
     """Refuses arrays that do not fit together."""
+    kinds = {"f": "iu"} | dict.fromkeys(_KEYS[1:], "fiu")
+    for key, kind in kinds.items():
+        if arrays[key].dtype.kind not in kind or not arrays[key].size:
+            raise InputError(f"{file}: {key} holds {arrays[key].dtype} values or none; download it again")
     if arrays["v_template"].ndim != 2 or arrays["f"].ndim != 2 or arrays["shapedirs"].ndim != 3:
         raise InputError(f"{file}: v_template, f or shapedirs have other dimensions than a FLAME model's")
     vertices, modes = len(arrays["v_template"]), arrays["shapedirs"].shape[2]
@@ -117,8 +122,9 @@ def _check(file: Path, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> N
     if arrays["f"].min() < 0 or arrays["f"].max() >= vertices:
         raise InputError(f"{file}: f names vertices outside 0 to {vertices - 1}; download it again")
     for key in _KEYS[1:]:
-        if not np.isfinite(arrays[key]).all():
-            raise InputError(f"{file}: {key} holds values that are not finite; download it again")
+        # Not a number is not below either.
+        if not (np.abs(arrays[key]) < _LARGEST_VALUE).all():
+            raise InputError(f"{file}: {key} holds values that are not finite or astronomic; download it again")
     size = float(np.abs(arrays["v_template"]).max())
     if not _SMALLEST_M < size < _LARGEST_M:
         raise InputError(f"{file}: v_template reaches {size:.3g}, a head in metres 0.1 to 1; the file is damaged")

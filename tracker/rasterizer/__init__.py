@@ -1,6 +1,7 @@
 """Rasterisation: which triangle is seen at each pixel. One result type, several backends."""
 
 import importlib.util
+from functools import cache
 
 import numpy as np
 
@@ -40,6 +41,7 @@ def rasterize(
 
     Raises:
         ValueError: an array of another shape, or an unknown backend.
+        InputError: the backend pytorch3d was asked for and cannot be imported.
     """
     if vertices_cam_m.ndim != 2 or vertices_cam_m.shape[1] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
         raise ValueError(
@@ -65,10 +67,13 @@ def rasterize(
     return rasterize_numba(*arguments)
 
 
+@cache
 def _pytorch3d_on_cuda() -> bool:
-    """Whether pytorch3d is installed and a CUDA device is there."""
+    """Whether pytorch3d can be used and a CUDA device is there."""
     if importlib.util.find_spec("pytorch3d") is None:
         return False
     import torch
 
-    return torch.cuda.is_available()
+    from tracker.rasterizer.pytorch3d_backend import why_unusable
+
+    return torch.cuda.is_available() and why_unusable() is None
