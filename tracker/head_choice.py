@@ -28,7 +28,7 @@ def head_name(config: Config) -> str:
         return config.head
     if Path(config.flame_geom_path).is_file():
         return "flame"
-    return "generic" if find_ict() is None else "ict"
+    return "generic" if find_ict(_ict_place(config)) is None else "ict"
 
 
 def prepare_head(config: Config, progress: Callable[[str], None]) -> None:
