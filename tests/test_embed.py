@@ -8,12 +8,10 @@ import pytest
 import torch
 
 from tracker.errors import InputError
-from tracker.head import embed
+from tracker.head import embed, surface_places
 from tracker.head.embed_views import EmbedView, views
 from tracker.head.face_paint import draw_complexion, openness, paint
-from tracker.head.flame_arrays import FlameArrays
-from tracker.head.flame_landmarks import landmarks478
-from tracker.head.flame_places import FlamePlaces
+from tracker.head.flame import load_flame
 from tracker.head.generic import load_generic
 from tracker.head.model import HeadModel
 from tracker.head.model import embed as at_points
@@ -45,7 +43,7 @@ def test_the_robust_mean_leaves_out_what_is_far_away() -> None:
     points[:9] += 0.05
     weights = np.ones((40, 5))
     points[3, 2], weights[3, 2] = np.nan, 0
-    mean, spread = embed.robust_mean(points, weights)
+    mean, spread = surface_places.robust_mean(points, weights)
     # 9 of 40 views are 87 mm off; the plain mean is 20 mm off, this one 0.27 mm.
     assert np.linalg.norm(mean - places, axis=1).max() < 0.0006
     assert spread.shape == (5,)
@@ -54,7 +52,7 @@ def test_the_robust_mean_leaves_out_what_is_far_away() -> None:
 def test_a_start_between_two_heaps_ends_in_the_larger() -> None:
     points = np.zeros((10, 1, 3))
     points[6:] = 0.06
-    mean, _ = embed.robust_mean(points, np.ones((10, 1)))
+    mean, _ = surface_places.robust_mean(points, np.ones((10, 1)))
     assert np.linalg.norm(mean[0]) < 0.001
 
 
@@ -63,7 +61,7 @@ def test_nothing_known_stays_unknown() -> None:
     weights[:, 1] = 0
     points = np.zeros((4, 2, 3))
     points[:, 1] = np.nan
-    mean, spread = embed.robust_mean(points, weights)
+    mean, spread = surface_places.robust_mean(points, weights)
     assert np.isfinite(mean[0]).all()
     assert np.isnan(mean[1]).all()
     assert np.isnan(spread[1])
@@ -71,10 +69,10 @@ def test_nothing_known_stays_unknown() -> None:
 
 def test_places_come_back_to_the_surface_they_belong_to(model: HeadModel) -> None:
     """The generic head's own points, moved off along the normal by a millimetre."""
-    own, normals = embed._generic_points()
-    kind = embed.kinds(model)
+    own, normals = surface_places.generic_points()
+    kind = surface_places.kinds(model)
     numbers = np.array([1, 4, 50, 152, 468, 473])
-    faces, bary = embed.on_surface(model, own + 0.001 * normals, normals, kind, numbers)
+    faces, bary = surface_places.on_surface(model, own + 0.001 * normals, normals, kind, numbers)
     assert np.linalg.norm(_points(model, faces, bary) - own[numbers], axis=1).max() < 1e-6
     assert (kind[faces] == [0, 0, 0, 0, 1, 1]).all()
     np.testing.assert_allclose(bary.sum(1), 1)
@@ -82,17 +80,17 @@ def test_places_come_back_to_the_surface_they_belong_to(model: HeadModel) -> Non
 
 def test_lids_are_not_on_the_eyeball(model: HeadModel) -> None:
     """A lid point that is detected within the eye's opening takes the nearest skin."""
-    kind = embed.kinds(model)
+    kind = surface_places.kinds(model)
     joints = model.joints(model.neutral().shape).numpy()
     places = np.tile(joints[4] + [0, 0, 0.012], (COUNT, 1))
     upper = RIGHT_LID_PAIRS[2][0]
-    faces, _ = embed.on_surface(model, places, np.tile([0, 0, 1.0], (COUNT, 1)), kind, np.array([upper, 468]))
+    faces, _ = surface_places.on_surface(model, places, np.tile([0, 0, 1.0], (COUNT, 1)), kind, np.array([upper, 468]))
     assert kind[faces[0]] == 0
     assert kind[faces[1]] == 1
 
 
 def test_mirrored_numbers_are_pairs() -> None:
-    mirror = embed.mirrored_numbers()
+    mirror = surface_places.mirrored_numbers()
     assert (mirror[mirror] == np.arange(COUNT)).all()
     assert mirror[33] == 263
     assert mirror[1] == 1
@@ -112,14 +110,14 @@ def seen(model: HeadModel) -> list[EmbedView]:
 
 def test_a_projected_point_is_lifted_to_where_it_came_from(model: HeadModel, seen: list[EmbedView]) -> None:
     """With a detector that sees the head's own points exactly."""
-    own, kind = _own_points(model), embed.kinds(model)
+    own, kind = _own_points(model), surface_places.kinds(model)
     lifted = []
     for view in seen:
         # Pictures show another person; a place is known by its triangle, so the detector looks there.
         view_points = _exact(model, view)
-        lifted.append(embed.lift(model, view, view_points, kind))
+        lifted.append(surface_places.lift(model, view, view_points, kind))
     points, _, weights = (np.stack(part) for part in zip(*lifted, strict=True))
-    mean, _ = embed.robust_mean(points, weights)
+    mean, _ = surface_places.robust_mean(points, weights)
     known = weights.sum(0) > 0
     assert known.mean() > 0.97
     error = np.linalg.norm(mean - own, axis=1)[known]
@@ -140,9 +138,9 @@ def _exact(model: HeadModel, view: EmbedView) -> np.ndarray:
 
 
 def test_a_point_that_turns_away_says_nothing(model: HeadModel, seen: list[EmbedView]) -> None:
-    kind = embed.kinds(model)
+    kind = surface_places.kinds(model)
     # 234 and 454 lie before the ears, on the subject's right and left.
-    weights = {k: [embed.lift(model, v, _exact(model, v), kind)[2][k] for v in seen] for k in (234, 454)}
+    weights = {k: [surface_places.lift(model, v, _exact(model, v), kind)[2][k] for v in seen] for k in (234, 454)}
     turned = [v.view.R[2, 0] for v in seen]
     most, least = int(np.argmax(turned)), int(np.argmin(turned))
     assert weights[454][most] == 0 or weights[454][least] == 0
@@ -151,9 +149,9 @@ def test_a_point_that_turns_away_says_nothing(model: HeadModel, seen: list[Embed
 
 
 def test_inner_lips_need_an_open_mouth(model: HeadModel, seen: list[EmbedView]) -> None:
-    kind = embed.kinds(model)
+    kind = surface_places.kinds(model)
     for view in seen:
-        weights = embed.lift(model, view, _exact(model, view), kind)[2]
+        weights = surface_places.lift(model, view, _exact(model, view), kind)[2]
         if not view.mouth_open:
             assert weights[13] == weights[14] == 0
     assert {view.mouth_open for view in seen} == {True, False}
@@ -205,7 +203,7 @@ def test_the_generic_head_gets_its_points(model: HeadModel, found: embed.FoundEm
     error = np.linalg.norm(_points(model, found.faces, found.bary) - _own_points(model)[found.indices], axis=1)
     assert np.median(error) < 0.003
     assert np.percentile(error, 95) < 0.010
-    kind = embed.kinds(model)[found.faces]
+    kind = surface_places.kinds(model)[found.faces]
     np.testing.assert_array_equal(kind, np.isin(found.indices, IRISES).astype(int))
     # 1.15 mm with three people.
     assert np.nanmedian(found.repeat_m) < 0.0025
@@ -231,13 +229,22 @@ def test_the_file_has_the_fields_layout(model: HeadModel, found: embed.FoundEmbe
     with np.load(path) as data:
         assert sorted(data.files) == ["landmark_indices", "lmk_b_coords", "lmk_face_idx"]
         assert data["lmk_face_idx"].dtype == np.uint32
-    bases = (model.shape_basis, model.expression_basis, torch.zeros(model.vertex_count, 3, 36))
-    parts = (model.triangles, model.template, *bases, model.joint_regressor, model.skin_weights)
-    arrays = FlameArrays(*(part.numpy() for part in parts))
-    read = landmarks478(FlamePlaces(path, facemesh=path), arrays, model.landmarks68, [])
-    assert torch.equal(read.indices, torch.from_numpy(found.indices))
-    given = embed.embedded(model, found)
-    assert torch.equal(given.landmarks478.faces, read.faces)
+        np.testing.assert_array_equal(data["landmark_indices"], found.indices)
+    given = embed.embedded(model, found).landmarks478
+    assert torch.equal(given.faces, torch.from_numpy(found.faces))
+    assert torch.equal(given.indices, torch.from_numpy(found.indices))
+
+
+def test_flames_loader_reads_the_file(shared_dir: Path, tmp_path: Path, found: embed.FoundEmbedding) -> None:
+    name = "mediapipe_landmark_embedding.npz"
+    for file in (shared_dir / "flame_like").iterdir():
+        if file.name != name:
+            (tmp_path / file.name).symlink_to(file)
+    # Any triangles will do: the counts are what differs from the published file's 105 points.
+    replace(found, faces=found.faces % 9976).save(tmp_path / name)
+    model = load_flame(tmp_path / "generic_model.npz")
+    assert torch.equal(model.landmarks478.indices, torch.from_numpy(found.indices))
+    np.testing.assert_allclose(model.landmarks478.bary.numpy(), found.bary, atol=1e-6)
 
 
 def test_the_command_writes_and_reports(

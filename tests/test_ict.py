@@ -9,7 +9,10 @@ import pytest
 import torch
 from ict_data import ict_arrays, ict_folder, ict_head
 
-from tracker.clip import frame_bounds, held_unknowns
+from tracker.camera import Intrinsics
+from tracker.clip import frame_bounds, frame_prior, held_unknowns, step_scale
+from tracker.demo.motion import make_motion
+from tracker.demo.spec import DemoSpec
 from tracker.head import ict, ict_parts
 from tracker.head.generic import bias_path, load_generic
 from tracker.head.ict_files import read_vertices
@@ -19,7 +22,14 @@ from tracker.head.landmark_bias import LandmarkBias
 from tracker.head.model import JAW, LEFT_EYE, RIGHT_EYE, Embedding, HeadModel, embed
 from tracker.head.store import load_head, save_head
 from tracker.mesh_files import canonical_vertices
-from tracker.state import Layout, eye_rotations
+from tracker.points import point_template
+from tracker.problem import FrameProblem
+from tracker.residuals.landmark import LandmarkTerm
+from tracker.residuals.prior import GazeSymmetryTerm
+from tracker.residuals.projection import project_state
+from tracker.settings import EnergySettings
+from tracker.solver import SolverSettings, minimise
+from tracker.state import Layout, eye_rotations, neutral_state
 from tracker.texels import Texels
 
 V = ict_parts.KEPT_VERTICES
@@ -283,3 +293,59 @@ def test_converted_once_and_again_when_the_source_changes(
     changed.write_bytes(text + b"\n")
     assert ict.convert_ict(source) != path
     assert calls[4:] == ["read", "embed", "bias"]
+
+
+def test_a_face_is_recovered_from_its_points(model: HeadModel) -> None:
+    """Expressions, lids and gaze out of exact pixels, within their bounds."""
+    rng = np.random.default_rng(0)
+    face = model.regions["face"].numpy()
+    irises = np.concatenate([model.regions["iris_left"][::20], model.regions["iris_right"][::20]])
+    chosen = np.concatenate([rng.choice(face, 400, replace=False), irises])
+    faces, bary = ict.at_vertices(model.triangles.numpy(), chosen)
+    points = point_template(model, torch.from_numpy(faces), torch.from_numpy(bary)).points
+    base = neutral_state(model)
+    names = model.expression_names
+    expression = base.expression.clone()
+    for name, value in {"jawOpen": 0.4, "mouthSmile_L": 0.8, "browInnerUp_R": 0.5, "eyeWide_L": 0.3}.items():
+        expression[names.index(name)] = value
+    truth = replace(
+        base,
+        expression=expression,
+        eyelids=torch.tensor([0.2, 0.9], dtype=torch.float64),
+        eyes=torch.tensor([[0.2, -0.1], [0.2, -0.1]], dtype=torch.float64),
+    )
+    camera = Intrinsics(1000.0, 256.0, 256.0)
+    targets = project_state(points, truth, camera)
+    none = torch.zeros(0, 2, dtype=torch.long)
+    ones = torch.ones(len(targets), dtype=torch.float64)
+    energy = EnergySettings()
+    problem = FrameProblem(
+        intrinsics=camera,
+        # Pixels are a tenth of a millimetre's noise: the priors say nothing beside them.
+        landmarks=(LandmarkTerm(points, targets, 0.01, ones, none, 1.0, torch.zeros(0, dtype=torch.float64)),),
+        photometric=None,
+        gaussians=(frame_prior(model, energy),),
+        gaze=GazeSymmetryTerm(),
+        bounds=frame_bounds(model),
+        scale=step_scale(model, energy),
+        held=held_unknowns(model, optimize_jaw=True),
+    )
+    found = minimise(problem, base, SolverSettings(max_steps=60, cost_tolerance=1e-9, step_tolerance=1e-6)).state
+    assert float((found.expression - expression).abs().max()) < 0.02
+    assert float((found.eyelids - truth.eyelids).abs().max()) < 0.01
+    assert float((found.eyes - truth.eyes).abs().max()) < 0.01
+    assert torch.equal(found.jaw, torch.eye(3, dtype=torch.float64))
+    assert float((found.t - base.t).norm()) < 1e-3
+
+
+def test_demo_clips_can_be_made_of_it(model: HeadModel) -> None:
+    """Speech opens the mouth by its shape, moods take both halves of a unit, all within the bounds."""
+    motion = make_motion(DemoSpec(frame_count=40), model)
+    values = motion.expression.numpy()
+    assert values.min() >= 0
+    assert values.max() <= 1
+    named = dict(zip(model.expression_names, values.T, strict=True))
+    assert 0.05 < named["jawOpen"].max() < 0.5
+    np.testing.assert_array_equal(named["browInnerUp_L"], named["browInnerUp_R"])
+    assert named["browInnerUp_L"].max() > 0.05
+    assert not named["eyeBlink_L"].any()

@@ -144,6 +144,11 @@ def test_auto_is_flame_then_ict_then_generic(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "assets").mkdir()
     _folder(tmp_path / "assets")
     assert head_name(config) == "ict"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert head_name(config.model_copy(update={"head_path": str(elsewhere / "head.npz")})) == "generic"
+    _folder(elsewhere)
+    assert head_name(config.model_copy(update={"head_path": str(elsewhere)})) == "ict"
     (tmp_path / "flame.pkl").write_bytes(b"")
     assert head_name(config) == "flame"
     assert head_name(config.model_copy(update={"head": "generic"})) == "generic"

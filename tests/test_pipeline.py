@@ -354,3 +354,20 @@ def test_warm_up_runs_to_its_end_and_can_be_left() -> None:
     with WarmUp() as warming:
         pass
     assert not warming._thread.is_alive()
+
+
+def test_a_head_is_made_ready_before_the_stages_that_need_it(
+    stages: dict[str, FakeStage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Subject(tmp_path / "input", tmp_path / "output")
+    files.write_text(subject.input_dir / "video.txt", "v")
+    config = Config(actor=str(subject.input_dir), head="ict", head_path=str(tmp_path / "absent"))
+    pipeline.run_stages(subject, config, ("frames", "crop"), "cpu", False)
+    with pytest.raises(InputError, match=r"absent: no FaceXModel folder"):
+        pipeline.run_stages(subject, config, ("frames", "calibration"), "cpu", False)
+    asked = []
+    monkeypatch.setattr(pipeline, "prepare_head", lambda config, say: asked.append(config.head))
+    stages["tracking"] = FakeStage("tracking", "images", "tracked")
+    pipeline.run_stages(subject, config, ("frames", "crop", "tracking"), "cpu", False)
+    assert asked == ["ict"]
+    assert stages["tracking"].wrote

@@ -33,7 +33,7 @@ def head_name(config: Config) -> str:
         return "flame" if is_flame(path) else "generic" if find_ict(path) is None else "ict"
     if model_file(flame_path(config)):
         return "flame"
-    return "generic" if find_ict() is None else "ict"
+    return "generic" if find_ict(_ict_place(config)) is None else "ict"
 
 
 def prepare_head(config: Config, progress: Callable[[str], None]) -> None:
