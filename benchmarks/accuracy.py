@@ -123,9 +123,10 @@ def prepare(text: str, folder: Path, frames: int) -> Path:
         The input folder.
     """
     from stages.demo import make
-    from stages.demo_score import GENERIC_HEAD, file_digest, truth_path
+    from stages.demo_score import GENERIC_HEAD, truth_path
     from tracker.demo.truth import load_truth
     from tracker.demo.variants import variant
+    from tracker.file_hash import sha256
 
     name, seed = parse_clip(text)
     clip = folder / text.replace(":", "_")
@@ -137,7 +138,7 @@ def prepare(text: str, folder: Path, frames: int) -> Path:
     spec = variant(name, seed, frames)
     if truth_path(clip).exists() and (clip / "video.mp4").exists():
         truth = load_truth(truth_path(clip))
-        if (truth.spec, truth.model_digest) == (spec.to_json(), file_digest(GENERIC_HEAD)):
+        if (truth.spec, truth.model_digest) == (spec.to_json(), sha256(GENERIC_HEAD)):
             return clip
     if clip.exists():
         shutil.rmtree(clip)

@@ -9,7 +9,7 @@ import torch
 from loguru import logger
 
 from stages import files
-from stages.camera_file import known_camera
+from stages.camera_prior import camera_files, camera_prior, prior_config
 from stages.clip_files import (
     OBSERVED_LOG_STD,
     CalibrationRecord,
@@ -65,9 +65,7 @@ def config_part(config: Config) -> dict[str, Any]:
         "keyframes": list(config.keyframes),
         "optimize_shape": config.optimize_shape,
         "optimize_jaw": config.optimize_jaw,
-        "focal_length": config.focal_length,
-        "camera_file": config.camera_file,
-        "fix_principal_point": config.fix_principal_point,
+        **prior_config(config),
         "energy": config.energy.model_dump(exclude={"flow_weight", "flow_always"}),
         "calibration": config.calibration.model_dump(),
         "tracking": config.tracking.model_dump(exclude={"batch"}),
@@ -76,11 +74,10 @@ def config_part(config: Config) -> dict[str, Any]:
 
 def inputs(subject: Subject, config: Config) -> list[Path]:
     """Pictures, landmarks, crop, identity, the camera's file if it is there, and the head model's files."""
-    camera = Path(config.camera_file)
     return [
         *picture_inputs(subject),
         subject.identity_record_path,
-        *([camera] if config.camera_file and camera.is_file() else []),
+        *camera_files(config),
         *model_files(config),
     ]
 
@@ -144,27 +141,6 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     shut = _shut_lids(subject, config, task, calibration, chosen)
     _write(subject, config, task, calibration, chosen, shut)
     _report(subject, calibration, task, context)
-
-
-def camera_prior(subject: Subject, config: Config) -> CameraPrior:
-    """Prior of the crop's camera from the full picture's; a known one has no spread.
-
-    Raises:
-        InputError: `camera_file` is missing, damaged, or of another picture.
-    """
-    crop = subject.load_crop()
-    height, width = crop.source_size
-    if config.camera_file:
-        mean = crop.crop_intrinsics(known_camera(Path(config.camera_file), crop.source_size))
-        return CameraPrior(mean.focal_px, 0.0, (mean.cx_px, mean.cy_px), 0.0)
-    longer = max(height, width)
-    known = config.focal_length is not None
-    focal = config.focal_length if config.focal_length is not None else config.calibration.focal_factor * longer
-    mean = crop.crop_intrinsics(Intrinsics(focal, width / 2, height / 2))
-    centre, centre_std = (mean.cx_px, mean.cy_px), config.calibration.centre_std * longer * crop.scale
-    if config.fix_principal_point:
-        centre, centre_std = (crop.crop_size[1] / 2, crop.crop_size[0] / 2), 0.0
-    return CameraPrior(mean.focal_px, 0.0 if known else config.calibration.focal_log_std, centre, centre_std)
 
 
 def _choose_frames(

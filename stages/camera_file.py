@@ -51,7 +51,7 @@ class CameraFile:
     distortion: np.ndarray
 
 
-def known_camera(path: Path, size: tuple[int, int]) -> Intrinsics:
+def known_camera(path: Path, size: tuple[int, int], warn: bool = True) -> Intrinsics:
     """The camera of a calibration file, for pictures of another size of the same shape.
 
     Lens distortion is not undone; one line warns of it, with the remedy.
@@ -59,6 +59,7 @@ def known_camera(path: Path, size: tuple[int, int]) -> Intrinsics:
     Args:
         path: the file.
         size: (height, width) of the clip's uncropped pictures, pixels.
+        warn: whether to warn of lens distortion.
 
     Returns:
         Intrinsics in continuous pixels of the clip's pictures.
@@ -73,7 +74,7 @@ def known_camera(path: Path, size: tuple[int, int]) -> Intrinsics:
     centre = scale * from_cv2_pixels(camera.K[:2, 2])
     _check_centre(path, camera, centre, size)
     bent = bending_px(camera.K, camera.distortion, (round(size[0] / scale), round(size[1] / scale))) * scale
-    if bent > _HARMLESS_PX:
+    if warn and bent > _HARMLESS_PX:
         logger.warning(
             f"camera_file: {path} has lens distortion, up to {bent:.0f} px in the picture, which is not undone; "
             f"undistort the video (cv2.undistort with the same matrix) and set the distortion coefficients to 0"

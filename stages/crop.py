@@ -44,8 +44,12 @@ def config_part(config: Config) -> dict[str, Any]:
 
 
 def inputs(subject: Subject, config: Config) -> list[Path]:
-    """The source frames or their video, and the user's bbox.pt."""
-    return [source_input(subject), *([subject.bbox_path] if _box_is_given(subject, config) else [])]
+    """The source frames or their video, the user's bbox.pt, and the weights by which the box is found."""
+    if not config.crop_image:
+        return [source_input(subject)]
+    if _box_is_given(subject, config):
+        return [source_input(subject), subject.bbox_path]
+    return [source_input(subject), *boxes_provider(config.providers.boxes).files]
 
 
 def outputs(subject: Subject, config: Config) -> list[Path]:

@@ -16,7 +16,7 @@ import numpy as np
 from loguru import logger
 
 from stages import logs
-from stages.demo_score import GENERIC_HEAD, file_digest, score, table, truth_path
+from stages.demo_score import GENERIC_HEAD, score, table, truth_path
 from stages.encode import encode_frames
 from tracker.demo.build import build_scene
 from tracker.demo.scene import Scene
@@ -24,6 +24,7 @@ from tracker.demo.spec import DemoSpec
 from tracker.demo.truth import Truth, load_truth, truth_of
 from tracker.demo.variants import VARIANTS, variant
 from tracker.errors import InputError, TrackerError
+from tracker.file_hash import sha256
 from tracker.head.store import load_head
 
 _THREADS = 2
@@ -42,7 +43,7 @@ def make(clip: Path, spec: DemoSpec, head: Path = GENERIC_HEAD) -> Truth:
     """
     model = load_head(head)
     scene = build_scene(spec, model)
-    truth = truth_of(spec, scene.motion, model.name, file_digest(head))
+    truth = truth_of(spec, scene.motion, model.name, sha256(head))
     if scene.parts:
         truth = replace(truth, hidden=np.array([hidden_share(scene, frame) for frame in range(spec.frame_count)]))
     clip.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 Part of the tool `stages.demo`.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from tracker.demo.score import Estimate, relative_rotation_degrees, score_frame
 from tracker.demo.score_time import score_time
 from tracker.demo.truth import Truth, load_truth
 from tracker.errors import InputError
+from tracker.file_hash import sha256
 from tracker.frame_file import extrinsics, head_params, load_frame
 from tracker.head.model import HeadModel
 from tracker.head.store import load_head
@@ -34,11 +34,6 @@ _PRESENT = 0.5
 def truth_path(clip: Path) -> Path:
     """Where a clip's truth lies."""
     return clip / "truth.npz"
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def estimates_of(subject: Subject, model: HeadModel) -> list[Estimate]:
@@ -80,7 +75,7 @@ def score(clip: Path, output: Path, head: Path = GENERIC_HEAD) -> dict[str, floa
         InputError: another head model, or files that are missing.
     """
     truth = load_truth(truth_path(clip))
-    if truth.model_digest != file_digest(head):
+    if truth.model_digest != sha256(head):
         raise InputError(f"{truth_path(clip)}: made with another version of {head.name}; make the clip again")
     model = load_head(head)
     begin, end = _skipped_frames(output)

@@ -1,40 +1,24 @@
 """Atomic files: written under a temporary name in the same folder, then renamed, so that a kill leaves no half file."""
 
-import io
 import json
-import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from tracker import torch_zip
+from tracker import atomic_write, torch_zip
 from tracker.errors import InputError
+from tracker.npy import array_bytes
 from tracker.png import encode_png
 
-TEMPORARY_SUFFIX = ".tmp"
+# Of all that stages write and read by this module, what lower layers write as well.
+TEMPORARY_SUFFIX = atomic_write.TEMPORARY_SUFFIX
+write_atomic = atomic_write.write_atomic
+write_bytes = atomic_write.write_bytes
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-
-
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary path beside `path`, then renames.
-
-    Args:
-        path: the final file; its folder is made if need be.
-        write: writes the whole file to the path that it is given.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
-    write(temporary)
-    os.replace(temporary, path)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes bytes atomically."""
-    write_atomic(path, lambda temporary: temporary.write_bytes(data))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,13 +48,6 @@ def read_json(path: Path) -> Any:
 def write_array(path: Path, array: np.ndarray) -> None:
     """Writes a .npy file atomically."""
     write_bytes(path, array_bytes(array))
-
-
-def array_bytes(array: np.ndarray) -> bytes:
-    """An array as the content of a .npy file."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -157,6 +134,12 @@ def set_aside(path: Path) -> Path:
         number += 1
     path.rename(target)
     return target
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what killed writers of one file have left beside it."""
+    for temporary in atomic_write.leftovers(path):
+        remove(temporary)
 
 
 def remove_temporaries(folder: Path) -> None:

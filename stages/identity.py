@@ -12,6 +12,7 @@ import numpy as np
 from loguru import logger
 
 from stages import files
+from stages.camera_prior import camera_files, prior_config
 from stages.context import StageContext
 from stages.subject import Subject
 from tracker.config import Config
@@ -24,22 +25,24 @@ RESUMES = False
 
 
 def config_part(config: Config) -> dict[str, Any]:
-    """The head model, with `auto` resolved, and with FLAME what MICA depends on."""
+    """The head model, with `auto` resolved, and with FLAME what MICA depends on: frames, their points, the camera."""
     part: dict[str, Any] = {"head": head_name(config)}
     if _has_mica(config):
-        part |= {"mica_frames": config.mica_frames, "points": five_points_provider(config.providers.boxes)}
+        part |= {"mica_frames": config.mica_frames, "points": five_points_provider(config.providers.boxes).name}
         part |= {"begin_frames": config.begin_frames, "end_frames": config.end_frames}
+        part |= prior_config(config)
     return part
 
 
 def inputs(subject: Subject, config: Config) -> list[Path]:
-    """What MICA depends on: weights and export, pictures and landmarks; else identity.npy, if it is there."""
+    """What MICA depends on: its files, the detector's, the camera's, pictures; else identity.npy, if it is there."""
     if not _runs_mica(subject, config):
         return [subject.identity_path] if subject.identity_path.exists() else []
     weights = Path(config.mica_path)
     export = weights.with_suffix(".onnx")
     pictures = [subject.images_dir, subject.kpt_dense_dir, subject.crop_path]
-    return [weights, *([export] if export.is_file() else []), *pictures]
+    detector = five_points_provider(config.providers.boxes).files
+    return [weights, *([export] if export.is_file() else []), *detector, *camera_files(config), *pictures]
 
 
 def outputs(subject: Subject, config: Config) -> list[Path]:
@@ -51,7 +54,8 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     """Checks identity.npy, also where the head model cannot use it, or runs MICA; records what to calibrate with.
 
     Raises:
-        InputError: identity.npy is not a finite (300,) array; mica.tar is damaged, or not where the config says.
+        InputError: identity.npy is not a finite (300,) array; mica.tar is damaged, or not where the config says; with
+            MICA, `camera_file` is missing or damaged.
     """
     head = head_name(config)
     code, mica, source = None, None, "joint"

@@ -38,7 +38,7 @@ SparsePoints = Callable[[np.ndarray, Face], np.ndarray]
 
 
 def config_part(config: Config) -> dict[str, Any]:
-    """Which face, and which providers with the weights that are there now."""
+    """Which face, and which providers; their weights are inputs."""
     return {
         "face": config.face,
         "landmarks": landmarks_provider(config.providers.landmarks).name,
@@ -47,8 +47,9 @@ def config_part(config: Config) -> dict[str, Any]:
 
 
 def inputs(subject: Subject, config: Config) -> list[Path]:
-    """The pictures and the crop record."""
-    return [subject.images_dir, subject.crop_path]
+    """The pictures, the crop record, and the weights of the providers."""
+    chosen = landmarks_provider(config.providers.landmarks), boxes_provider(config.providers.boxes)
+    return [subject.images_dir, subject.crop_path, *(path for provider in chosen for path in provider.files)]
 
 
 def outputs(subject: Subject, config: Config) -> list[Path]:

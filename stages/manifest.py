@@ -15,6 +15,7 @@ from typing import Any
 
 from stages import files
 from tracker.errors import InputError
+from tracker.file_hash import content_hash
 
 ROOT = Path(__file__).resolve().parent.parent
 MISSING = "missing"
@@ -24,7 +25,6 @@ _WITHOUT_EFFECT = frozenset(
     {"tracker.config", "tracker.settings", "stages.config_file", "stages.logs", "stages.context", "stages.manifest"}
 )
 _HASH_THREADS = 2
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -136,15 +136,6 @@ class HashCache:
         self._known[str(path.absolute())] = [*stamp, digest]
         self._changed = True
         return digest
-
-
-def content_hash(path: Path) -> str:
-    """Hash of a file's content."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def listing(path: Path) -> str:

@@ -8,12 +8,10 @@ import numpy as np
 from loguru import logger
 
 from stages import files
+from stages.camera_prior import camera_prior
 from stages.subject import Subject
-from tracker.camera import Intrinsics
 from tracker.config import Config
 from tracker.detectors.providers import five_points_provider
-from tracker.detectors.scrfd import NAME as INSIGHTFACE
-from tracker.detectors.scrfd import find_scrfd
 from tracker.mica.align import aligned, five_points, network_input
 from tracker.mica.checkpoint import load_head_buffers
 from tracker.mica.choose import FrameLook, choose_frames, face_sharpness, rate_frames
@@ -45,7 +43,7 @@ def run_mica(subject: Subject, config: Config, device: str) -> MicaResult | None
     Writes output/<name>/mica/; the caller writes identity.npy.
 
     Raises:
-        InputError: the weights or a picture are damaged.
+        InputError: the weights, a picture or `camera_file` are damaged.
     """
     chosen = _choose(subject, config)
     if not chosen:
@@ -54,9 +52,8 @@ def run_mica(subject: Subject, config: Config, device: str) -> MicaResult | None
     encoder, note = load_encoder(weights, device)
     if note:
         logger.warning(f"identity: {note}")
-    scrfd = find_scrfd() if five_points_provider(config.providers.boxes) == INSIGHTFACE else None
     images, fives = [], []
-    with FivePointFinder(scrfd, device) as finder:
+    with FivePointFinder(five_points_provider(config.providers.boxes).weights, device) as finder:
         for look, _ in chosen:
             images.append(subject.load_image(look.index))
             fives.append(finder.of_face(images[-1], subject.load_kpt_dense(look.index)))
@@ -79,10 +76,8 @@ def _choose(subject: Subject, config: Config) -> list[tuple[FrameLook, float]]:
     """The frames that MICA is asked about, with their sharpness."""
     points = {index: subject.load_kpt_dense(index) for index in subject.frame_indices()}
     points = {index: found for index, found in points.items() if found.any()}
-    crop = subject.load_crop()
-    height, width = crop.source_size
-    focal = config.focal_length or config.calibration.focal_factor * max(height, width)
-    camera = crop.crop_intrinsics(Intrinsics(focal, width / 2, height / 2))
+    # The calibration warns of a bending lens.
+    camera = camera_prior(subject, config, warn=False).intrinsics
 
     def sharpness(index: int) -> float:
         return face_sharpness(aligned(subject.load_image(index), five_points(points[index])))

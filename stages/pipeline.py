@@ -376,10 +376,12 @@ def _require_inputs(stage: Stage, decision: Decision) -> None:
 
 
 def _prepare(stage: Stage, subject: Subject, config: Config, decision: Decision) -> None:
-    """Removes the stage's stale outputs, then marks it as started."""
+    """Removes the stage's stale outputs and what a kill left beside them, then marks it as started."""
     path = subject.manifest_path(stage.NAME)
     known = manifest.read(path) is not None
+    files.remove_leftovers(path)
     for output in stage.outputs(subject, config):
+        files.remove_leftovers(output)
         if decision.resume:
             files.remove_temporaries(output if output.is_dir() else output.parent)
         elif known or not output.exists() or (output.is_dir() and not any(output.iterdir())):

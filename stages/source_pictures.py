@@ -15,6 +15,7 @@ from stages import files, manifest, video
 from stages.ahead import in_order
 from stages.subject import VIDEO_SUFFIXES, Subject
 from tracker.errors import InputError
+from tracker.file_hash import content_hash
 
 Box = tuple[int, int, int, int]
 # A JPEG of source/ differs from its video's frame by about 1 level in the mean; another frame or box by far more.
@@ -169,7 +170,7 @@ def extracted_from(subject: Subject) -> tuple[Path, float] | None:
     clip = subject.given_file or subject.input_dir / str(made.notes["source"])
     if clip.suffix.lower() not in VIDEO_SUFFIXES or not clip.is_file():
         return None
-    if list(made.inputs.values()) != [manifest.content_hash(clip)]:
+    if list(made.inputs.values()) != [content_hash(clip)]:
         return None
     return clip, float(made.config["fps"])
 

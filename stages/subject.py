@@ -20,6 +20,8 @@ from stages.records import Crop, Providers
 from tracker import torch_zip
 from tracker.config import Config
 from tracker.errors import InputError
+from tracker.file_hash import sha256
+from tracker.npy import array_bytes
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv")
 IDENTITY_SIZE = 300
@@ -392,7 +394,7 @@ class Subject:
         """
         if self.identity_is_given():
             return
-        data = files.array_bytes(np.asarray(code, np.float32))
+        data = array_bytes(np.asarray(code, np.float32))
         # The claim first, and beside the earlier ones: at no moment is there a file of ours without one.
         claims = {*self._identity_claims(), hashlib.sha256(data).hexdigest()}
         files.write_json(self._identity_claims_path, sorted(claims))
@@ -402,7 +404,7 @@ class Subject:
         """Whether identity.npy is there and the user's: other bytes than the stage identity has ever written."""
         if not self.identity_path.is_file():
             return False
-        return hashlib.sha256(self.identity_path.read_bytes()).hexdigest() not in self._identity_claims()
+        return sha256(self.identity_path) not in self._identity_claims()
 
     @property
     def _identity_claims_path(self) -> Path:

@@ -1,5 +1,6 @@
 """Stage identity: which shape code counts, what MICA makes of a clip, and what the record says."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ import numpy as np
 import pytest
 import tiny_scrfd
 
-from stages import files, pipeline
+from stages import files, identity, pipeline
 from stages.records import Crop
 from stages.subject import Subject
+from tracker.camera import Intrinsics
 from tracker.config import Config
 from tracker.detectors import scrfd
 from tracker.errors import InputError
 from tracker.mica.align import aligned, five_points, network_input
 from tracker.mica.checkpoint import load_network
+from tracker.mica.choose import FrameLook, rate_frames
 from tracker.mica.encoder import TorchEncoder
 
 SIZE = 256
@@ -197,6 +200,58 @@ def test_export_is_used_and_scrfd_gives_the_points(
 
 
 SIZE_RATIO = tiny_scrfd.SIDE / SIZE
+
+
+def test_what_micas_frames_are_chosen_by_runs_the_stage_again(
+    mica_subject: Subject, mica_tar: Path, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"actor": "x", "head": "flame", "mica_path": str(mica_tar), "mica_frames": 1}
+
+    def reason(**more: Any) -> str:
+        return pipeline.plan(mica_subject, Config(**{**given, **more}), ("identity",), False)[0][2]
+
+    pipeline.run_stages(mica_subject, Config(**given), ("identity",), "cpu", False)
+    assert reason() == "up to date"
+    assert reason(focal_length=900.0) == "config changed: focal_length"
+    assert reason(calibration={"focal_factor": 1.9}) == "config changed: calibration.focal_factor"
+    assert reason(fix_principal_point=True) == "config changed: fix_principal_point"
+    camera = tmp_path / "camera.json"
+    camera.write_text(json.dumps({"K": [[400, 0, SIZE / 2], [0, 400, SIZE / 2], [0, 0, 1]]}))
+    assert reason(camera_file=str(camera)) == "config changed: camera_file"
+    # A camera's file counts by its content.
+    given["camera_file"] = str(camera)
+    pipeline.run_stages(mica_subject, Config(**given), ("identity",), "cpu", False)
+    camera.write_text(camera.read_text().replace("400", "500"))
+    assert reason().startswith("input changed: ")
+    # And so do the detector's weights; without MICA none of it matters.
+    given.pop("camera_file")
+    pipeline.run_stages(mica_subject, Config(**given), ("identity",), "cpu", False)
+    first = tiny_scrfd.write(scrfd.models_dir() / "buffalo_l" / "det_10g.onnx")
+    pipeline.run_stages(mica_subject, Config(**given), ("identity",), "cpu", False)
+    best = tiny_scrfd.write(scrfd.models_dir() / "antelopev2" / "scrfd_10g_bnkps.onnx")
+    assert first.name in reason()
+    assert best.name in reason()
+    assert "focal_length" not in identity.config_part(Config(actor="x", head="generic", mica_path=str(mica_tar)))
+
+
+def test_micas_frames_are_rated_by_the_camera_of_the_calibration(
+    mica_subject: Subject, mica_tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Intrinsics] = []
+
+    def rate(points: dict[int, np.ndarray], camera: Intrinsics) -> list[FrameLook]:
+        seen.append(camera)
+        return rate_frames(points, camera)
+
+    monkeypatch.setattr("stages.mica_code.rate_frames", rate)
+    camera = tmp_path / "camera.json"
+    # OpenCV's pixels: half a pixel less.
+    camera.write_text(json.dumps({"K": [[333, 0, 120.5], [0, 333, 130.5], [0, 0, 1]]}))
+    config = {"head": "flame", "mica_path": str(mica_tar), "mica_frames": 1}
+    _run(mica_subject, **config, camera_file=str(camera))
+    assert seen == [Intrinsics(333.0, 121.0, 131.0)]
+    with pytest.raises(InputError, match=r"camera_file: gone\.yml: no such file"):
+        _run(mica_subject, **config, camera_file="gone.yml")
 
 
 def test_mica_is_not_run_for_other_heads(mica_subject: Subject, tmp_path: Path, log_lines: list[str]) -> None:

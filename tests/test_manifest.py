@@ -107,3 +107,12 @@ def test_code_version_changes_with_the_source(tmp_path: Path, monkeypatch: pytes
     manifest._source.cache_clear()
     after = manifest.code_version("stages.a")
     assert [name for name in before if before[name] != after[name]] == ["tracker.deep.other"]
+
+
+def test_hashes_of_earlier_runs_stay_valid(tmp_path: Path) -> None:
+    """BLAKE2b of 16 bytes, of a file and of a folder's list of names and hashes."""
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "a").write_bytes(b"abc")
+    cache = HashCache(tmp_path / "hashes.cache")
+    assert cache.digest(tmp_path / "f" / "a") == "cf4ab791c62b8d2b2109c90275287816"
+    assert cache.digest(tmp_path / "f") == "f0a4e216871f59fb67418a89766be324"

@@ -1,5 +1,7 @@
 """What MICA leaves in its folder, and `python -m tracker.mica`."""
 
+import errno
+import os
 from pathlib import Path
 
 import clips
@@ -161,6 +163,46 @@ def test_bad_input_is_one_line(home: Path, mica_tar: Path, capsys: pytest.Captur
         error = capsys.readouterr().err
         assert words in error
         assert error.count("\n") == 1
+
+
+def test_outputs_and_device_are_checked_before_the_work(
+    home: Path, mica_tar: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No weights are read: they are not there."""
+    (home / "file").write_text("a file")
+    (home / "out").mkdir()
+    (home / "out" / "a").write_text("a file")
+    (home / "folder.onnx").mkdir()
+    cases = {
+        ("a.png", "--device", "cuda"): "device cuda: torch finds no CUDA device here; use cpu",
+        ("a.png", "--output", "file"): "file/identity.npy: cannot be written (File exists)",
+        ("a.png", "--output", "/proc/none/x"): "/proc/none/x/identity.npy: cannot be written (No such file",
+        ("a.png", "--output", "out"): "out/a: is a file, and a folder of that name is to be written",
+        ("export", "--output", "folder.onnx"): "folder.onnx: is a folder",
+        ("export", "--output", "file/x.onnx"): "file/x.onnx: cannot be written (",
+    }
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for arguments, words in cases.items():
+        assert main(list(arguments)) == 1
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1
+    assert sorted(path.name for path in (home / "out").iterdir()) == ["a"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(
+    home: Path, mica_tar: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main(["a.png", "--weights", str(mica_tar), "--output", "out"]) == 1
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert error.count("\n") == 1
+    assert not [path for path in (home / "out").rglob("*") if path.is_file()]
 
 
 def test_export_beside_the_weights_is_used(home: Path, mica_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,15 @@ def test_second_run_does_nothing(subject: Subject, stages: dict[str, FakeStage])
     assert written.notes == {"frames": 3}
 
 
+def test_what_a_kill_left_beside_outputs_and_manifests_goes(subject: Subject, stages: dict[str, FakeStage]) -> None:
+    """Temporary names are used once, so that no later writer takes their place."""
+    left = [path.with_name(f"{path.name}.7-7-abc.tmp") for path in (subject.images_dir, subject.manifest_path("crop"))]
+    for path in left:
+        files.write_text(path, "half")
+    _run(subject)
+    assert not [path for path in left if path.exists()]
+
+
 def test_changed_config_runs_what_depends_on_it(subject: Subject, stages: dict[str, FakeStage]) -> None:
     _run(subject)
     assert _plan(subject, bbox_scale=3)[1] == ("crop", True, "config changed: crop.bbox_scale")

@@ -12,7 +12,7 @@ import tiny_scrfd
 import torch
 from onnx import TensorProto, helper
 
-from stages import files, pipeline
+from stages import crop, files, landmarks, pipeline
 from stages.records import Crop
 from stages.subject import Subject
 from tracker.config import Config
@@ -249,3 +249,36 @@ def test_weights_that_come_later_run_the_stages_again(subject: Subject) -> None:
     assert steps == [("landmarks", False, "up to date")]
     tiny_scrfd.write(scrfd.models_dir() / "buffalo_l" / "det_10g.onnx")
     assert pipeline.plan(subject, _config(), ("crop", "landmarks"), False)[1][2] == "config changed: boxes"
+
+
+def _detector(pack: str, file: str) -> Path:
+    return tiny_scrfd.write(scrfd.models_dir() / pack / file)
+
+
+def test_a_better_pack_or_replaced_weights_run_landmarks_again(subject: Subject, fan_weights: Path) -> None:
+    first = _detector("buffalo_l", "det_10g.onnx")
+    _run(subject)
+    assert pipeline.plan(subject, _config(), ("landmarks",), False)[0][2] == "up to date"
+    best = _detector("antelopev2", "scrfd_10g_bnkps.onnx")
+    reason = pipeline.plan(subject, _config(), ("landmarks",), False)[0][2]
+    assert reason.startswith("input changed: ")
+    assert first.name in reason
+    assert best.name in reason
+    _run(subject)
+    best.write_bytes(best.read_bytes() + b"\0")
+    assert best.name in pipeline.plan(subject, _config(), ("landmarks",), False)[0][2]
+    # The weights of a detector that the config does not want are no input.
+    assert landmarks.inputs(subject, _config(boxes="facemesh")) == [subject.images_dir, subject.crop_path]
+    _place(fan_weights, fan.weights_path())
+    assert fan.weights_path() in landmarks.inputs(subject, _config())
+    assert fan.weights_path() not in landmarks.inputs(subject, _config(landmarks="facemesh478"))
+
+
+def test_replaced_weights_run_the_crop_again_where_the_box_is_looked_for(subject: Subject) -> None:
+    path = _detector("buffalo_l", "det_10g.onnx")
+    assert path in crop.inputs(subject, Config(actor="x", crop_image=True))
+    assert path not in crop.inputs(subject, Config(actor="x", crop_image=True, providers={"boxes": "facemesh"}))
+    assert path not in crop.inputs(subject, Config(actor="x", crop_image=False))
+    subject.crop_path.unlink()
+    files.write_bytes(subject.bbox_path, b"the user's")
+    assert path not in crop.inputs(subject, Config(actor="x", crop_image=True))

@@ -178,5 +178,11 @@ def test_a_failing_writer_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="disk full"):
         files.write_atomic(path, half)
     assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    # What a kill leaves.
+    for name in ("a.txt.7-7-abc.tmp", "b.txt.7-7-abc.tmp"):
+        (tmp_path / name).touch()
+    files.remove_leftovers(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "b.txt.7-7-abc.tmp"]
     files.remove_temporaries(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

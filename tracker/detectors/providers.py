@@ -24,10 +24,17 @@ class Provider:
     Attributes:
         name: as the config names it.
         reason: what was found where, or what was missing where; for the log.
+        weights: the file that it loads; None where the weights come with mediapipe.
     """
 
     name: str
     reason: str
+    weights: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """Its weights, or nothing: what a stage that uses it depends on."""
+        return [] if self.weights is None else [self.weights]
 
 
 def landmarks_provider(wanted: str) -> Provider:
@@ -43,7 +50,7 @@ def landmarks_provider(wanted: str) -> Provider:
     if wanted == LANDMARKS_478:
         return Provider(LANDMARKS_478, "as configured")
     if path.is_file():
-        return Provider(FAN, f"found {path}")
+        return Provider(FAN, f"found {path}", path)
     if wanted == FAN:
         raise InputError(
             f"providers.landmarks: fan: {path} is missing; put face-alignment's weights there, or set auto"
@@ -68,14 +75,14 @@ def boxes_provider(wanted: str) -> Provider:
             continue
         path = find()
         if path is not None:
-            return Provider(name, f"found {path}")
+            return Provider(name, f"found {path}", path)
         missing.append(f"no {looked_for} in {folder()}")
     if wanted != AUTO:
         raise InputError(f"providers.boxes: {wanted}: {missing[0]}; put it there, or set auto")
     return Provider(BOXES_FACEMESH, "; ".join(missing))
 
 
-def five_points_provider(wanted: str) -> str:
+def five_points_provider(wanted: str) -> Provider:
     """Who finds MICA's five points: 'insightface' where its detector is there and not excluded, else FaceMesh.
 
     Args:
@@ -84,9 +91,10 @@ def five_points_provider(wanted: str) -> str:
     Raises:
         InputError: insightface is named and not there.
     """
-    if wanted not in (AUTO, scrfd.NAME) or boxes_provider(wanted).name != scrfd.NAME:
-        return LANDMARKS_478
-    return scrfd.NAME
+    if wanted not in (AUTO, scrfd.NAME):
+        return Provider(LANDMARKS_478, f"providers.boxes: {wanted}")
+    boxes = boxes_provider(wanted)
+    return boxes if boxes.name == scrfd.NAME else Provider(LANDMARKS_478, boxes.reason)
 
 
 def box_opener(provider: Provider, device: str) -> Callable[[], BoxDetector] | None:

@@ -7,13 +7,12 @@ and the version of this conversion. It loads in a fraction of a second and is ma
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tracker.atomic_write import write_atomic
 from tracker.errors import InputError
 from tracker.head import ict_parts, ict_rig
 from tracker.head.ict_files import IctArrays, Progress, find_folder, read_folder, source_files
@@ -98,12 +97,12 @@ def convert_ict(path: Path | None = None, progress: Progress | None = None) -> P
 
         model = build_ict(read_folder(folder, progress))
         model = embedded(model, progress=progress)
-        _write(target, lambda temporary: save_head(model, temporary, half_bases=False, compressed=False))
+        write_atomic(target, lambda temporary: save_head(model, temporary, half_bases=False, compressed=False))
     if not bias_path(target).is_file():
         from tracker.head.measure_bias import measure_bias
 
         bias = measure_bias(load_head(target), progress=progress)
-        _write(bias_path(target), bias.save)
+        write_atomic(bias_path(target), bias.save)
     return target
 
 
@@ -161,12 +160,3 @@ def at_vertices(triangles: np.ndarray, vertex_ids: np.ndarray) -> tuple[np.ndarr
     first[triangles[::-1].ravel()] = np.repeat(np.arange(len(triangles))[::-1], 3)
     faces = first[vertex_ids]
     return faces, (triangles[faces] == vertex_ids[:, None]).astype(np.float32)
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file under a temporary name of its own and renames it: two processes may convert at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        temporary = Path(folder) / path.name
-        write(temporary)
-        os.replace(temporary, path)

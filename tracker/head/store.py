@@ -71,7 +71,9 @@ def save_head(model: HeadModel, path: Path, half_bases: bool = True, compressed:
         arrays["contour_bary"] = _array(model.contour.bary, np.float32)
     if model.pose_correctives is not None:
         arrays["pose_correctives"] = _array(model.pose_correctives, basis_type)
-    (np.savez_compressed if compressed else np.savez)(path, **arrays)
+    # By the open file: given a path, numpy appends .npz to names that end otherwise, as temporary ones do.
+    with path.open("wb") as file:
+        (np.savez_compressed if compressed else np.savez)(file, **arrays)
 
 
 def _array(tensor: torch.Tensor, dtype: type) -> np.ndarray:

@@ -6,7 +6,6 @@ robust mean of their codes. `python -m tracker.mica export` writes the networks 
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +13,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tracker.atomic_write import check_writable, write_bytes
 from tracker.detectors.scrfd import find_scrfd
 from tracker.errors import InputError
 from tracker.mica.align import aligned, network_input
 from tracker.mica.checkpoint import load_head_buffers
 from tracker.mica.encoder import export_path, load_encoder
 from tracker.mica.five import FivePointFinder, FivePoints
-from tracker.mica.results import head_files, picture_files
+from tracker.mica.results import IDENTITY_NAME, head_files, picture_files
 from tracker.mica.robust_mean import robust_mean
 
 WEIGHTS = Path("assets/mica.tar")
@@ -39,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _pictures(given)
     except InputError as error:
         sys.stderr.write(f"{error}\n")
+        return BAD_INPUT
+    except OSError as error:
+        # What could be written when the work began and cannot any more, e.g. on a full disk.
+        sys.stderr.write(f"{error.filename or 'output'}: {error.strerror or error}\n")
         return BAD_INPUT
     return 0
 
@@ -70,6 +74,7 @@ def _pictures(arguments: Sequence[str]) -> None:
     names = [path.stem for path in options.images]
     if len(set(names)) < len(names):
         raise InputError(f"{options.images[0].parent}: two pictures have the same name; rename one")
+    _check_folders(options.output, [_PICTURES, *([options.person] if options.person else names)])
     encoder, note = load_encoder(options.weights, options.device)
     if note:
         _say(note)
@@ -88,6 +93,18 @@ def _pictures(arguments: Sequence[str]) -> None:
         codes = {options.person: mean.code}
     for name, code in codes.items():
         _write(options.output / name, head_files(code, head))
+
+
+def _check_folders(output: Path, names: Sequence[str]) -> None:
+    """Finds out before the work whether there can be folders of these names.
+
+    Raises:
+        InputError: the output folder cannot be written to, or a file lies where a folder is to be.
+    """
+    check_writable(output / IDENTITY_NAME)
+    for name in names:
+        if (output / name).exists() and not (output / name).is_dir():
+            raise InputError(f"{output / name}: is a file, and a folder of that name is to be written; move it away")
 
 
 def _faces(paths: Sequence[Path], device: str) -> dict[str, tuple[np.ndarray, FivePoints]]:
@@ -124,11 +141,8 @@ def _read(path: Path) -> np.ndarray:
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
     """Writes files that appear whole."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
-        temporary = folder / f"{name}.tmp"
-        temporary.write_bytes(data)
-        os.replace(temporary, folder / name)
+        write_bytes(folder / name, data)
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:

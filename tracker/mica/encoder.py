@@ -1,6 +1,5 @@
 """Runs the networks on aligned faces: by torch, or by onnxruntime on what `tracker.mica.export` wrote."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from tracker.errors import InputError
+from tracker.file_hash import content_hash
 from tracker.onnx_errors import onnx_errors
 from tracker.threads import on_threads
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 PICTURES, EMBEDDING, SHAPE = "pictures", "embedding", "shape"
 # The key in the export's metadata that says from which weights it was made.
 MADE_FROM = "mica_weights"
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +119,10 @@ def load_encoder(weights: Path, device: str = "cpu") -> tuple[Encoder, str]:
         The encoder, and what is to be said of an export that does not belong to the weights; empty otherwise.
 
     Raises:
-        InputError: the weights are missing or damaged.
+        InputError: the weights are missing or damaged; 'cuda' where torch finds none.
     """
+    if device == "cuda":
+        _require_cuda()
     from tracker.mica.checkpoint import load_network
 
     export, note = export_path(weights), ""
@@ -131,16 +132,14 @@ def load_encoder(weights: Path, device: str = "cpu") -> tuple[Encoder, str]:
         except InputError as error:
             note = str(error)
         else:
-            if encoder.made_from == digest(weights):
+            if encoder.made_from == content_hash(weights):
                 return encoder, ""
             note = f"{export} was not made from {weights} as it is now; export it again"
     return TorchEncoder(load_network(weights), device), note
 
 
-def digest(path: Path) -> str:
-    """Hash of a file's content."""
-    found = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            found.update(chunk)
-    return found.hexdigest()
+def _require_cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError("device cuda: torch finds no CUDA device here; use cpu")

@@ -1,12 +1,11 @@
 """The files that MICA's demo leaves: identity, landmarks and mesh of a head in millimetres, and the pictures it saw."""
 
-import io
-
 import cv2
 import numpy as np
 
 from tracker.mica.align import aligned, network_input
 from tracker.mica.checkpoint import HeadBuffers
+from tracker.npy import array_bytes
 
 IDENTITY_NAME = "identity.npy"
 _MILLIMETRES = 1000.0
@@ -29,7 +28,7 @@ def head_files(code: np.ndarray, head: HeadBuffers | None) -> dict[str, bytes]:
         identity.npy (300,) float32; kpt68.npy (1, 68, 3) and kpt7.npy (7, 3) float32 and mesh.obj, mesh.ply, all
         millimetres in FLAME's head space.
     """
-    files = {IDENTITY_NAME: npy_bytes(np.asarray(code, np.float32))}
+    files = {IDENTITY_NAME: array_bytes(np.asarray(code, np.float32))}
     if head is None:
         return files
     import trimesh
@@ -39,8 +38,8 @@ def head_files(code: np.ndarray, head: HeadBuffers | None) -> dict[str, bytes]:
     mesh = trimesh.Trimesh(vertices_m * _MILLIMETRES, head.triangles, process=False)
     return {
         **files,
-        "kpt68.npy": npy_bytes(points[None]),
-        "kpt7.npy": npy_bytes(points[_INNER:][list(_SEVEN)]),
+        "kpt68.npy": array_bytes(points[None]),
+        "kpt7.npy": array_bytes(points[_INNER:][list(_SEVEN)]),
         "mesh.obj": trimesh.exchange.obj.export_obj(mesh).encode(),
         "mesh.ply": bytes(trimesh.exchange.ply.export_ply(mesh)),
     }
@@ -59,7 +58,7 @@ def picture_files(name: str, image: np.ndarray, five_px: np.ndarray) -> dict[str
     """
     large = cv2.cvtColor(aligned(image, five_px, _LARGE_PX), cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return {f"{name}.npy": npy_bytes(network_input(aligned(image, five_px))), f"{name}.jpg": jpeg.tobytes()}
+    return {f"{name}.npy": array_bytes(network_input(aligned(image, five_px))), f"{name}.jpg": jpeg.tobytes()}
 
 
 def neutral_vertices(code: np.ndarray, head: HeadBuffers) -> np.ndarray:
@@ -71,10 +70,3 @@ def landmarks68(vertices_m: np.ndarray, head: HeadBuffers) -> np.ndarray:
     """The iBUG points on a head by FLAME's 'full' embedding: (68, 3) float32."""
     corners = vertices_m[head.triangles[head.landmark_triangles]]
     return np.einsum("nij,ni->nj", corners, head.landmark_weights)
-
-
-def npy_bytes(array: np.ndarray) -> bytes:
-    """An array as an .npy file's content."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
