@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tracker.errors import InputError
-from tracker.head.flame_arrays import read_npz
+from tracker.npz import read_npz
 from tracker.safe_pickle import load_object_npy
 
 _COLOUR = "color/model"

@@ -10,7 +10,6 @@ Source: the rules as metrical-tracker, DECA and photometric_optimization apply t
 """
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +20,13 @@ import cv2
 import numpy as np
 
 from tracker.errors import InputError
+from tracker.npz import DAMAGE, one_line
 
 NAMES = ("FLAME_texture.npz", "FLAME_albedo_from_BFM.npz")
 # Key of the mean and of the basis, and what a stored 1 is worth, by kind.
 _KEYS = {"flame": ("mean", "tex_dir", 255.0), "bfm": ("MU", "PC", 1.0)}
 # Numbers read at once: 64 MiB of float64.
 _CHUNK_NUMBERS = 1 << 23
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +94,10 @@ def open_texture_space(path: Path) -> TextureSpace:
             given = {key: archive[key] for key in ("vt", "ft") if key in archive.files}
         with _basis_file(path, kind) as member:
             shape, _, dtype = _header(member)
-    except _DAMAGE as error:
-        raise InputError(f"{path}: not a readable texture space ({error}); get it from its publisher again") from error
+    except DAMAGE as error:
+        raise InputError(
+            f"{path}: not a readable texture space ({one_line(error)}); get it from its publisher again"
+        ) from error
     side = round(np.sqrt(mean.size / 3))
     rows, modes = int(np.prod(shape[:-1])), int(shape[-1]) if shape else 0
     if mean.size != 3 * side * side or rows != mean.size or modes == 0 or dtype.kind != "f":
@@ -195,5 +196,7 @@ def _basis_rows(space: TextureSpace) -> Iterator[tuple[int, np.ndarray]]:
                 return
         with space.path.open("rb") as whole, np.load(whole, allow_pickle=False) as archive:
             yield 0, archive[_KEYS[space.kind][1]].reshape(rows, modes)
-    except _DAMAGE as error:
-        raise InputError(f"{space.path}: the basis is damaged ({error}); get it from its publisher again") from error
+    except DAMAGE as error:
+        raise InputError(
+            f"{space.path}: the basis is damaged ({one_line(error)}); get it from its publisher again"
+        ) from error

@@ -10,14 +10,14 @@ import collections
 import importlib
 import io
 import pickle
-import struct
 import sys
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tracker.npz import DAMAGE
 
 _PICKLE, _ORDER, _VERSION = "data.pkl", "byteorder", "version"
 # What torch.save writes there; its reader refuses files without the version.
@@ -40,22 +40,7 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _ALLOWED[(_module, "scalar")] = _multiarray.scalar
 
 # What reading a damaged file raises, or one with more than arrays: that of `tracker.safe_pickle`, and the archive's.
-NOT_READ = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    zlib.error,
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-)
+NOT_READ = (pickle.UnpicklingError, *DAMAGE)
 
 
 class _Unpickler(pickle.Unpickler):
