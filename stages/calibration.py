@@ -241,6 +241,8 @@ def _task(
     model, landmarks = head
     record = files.read_json(subject.identity_record_path)
     given = record["shape"]
+    if given is not None and len(given) > model.shape_count:
+        logger.info(f"calibration: {model.shape_count} of the {len(given)} values of the identity code apply")
     shape = None if given is None else torch.tensor(given[: model.shape_count], dtype=torch.float64)
     return CalibrationTask(
         model=model,

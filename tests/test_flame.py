@@ -71,7 +71,8 @@ def test_metrical_trackers_folders(folder: Path, tmp_path: Path) -> None:
         "r_eyelid.npy": "flame/blendshapes",
     }
     count = len(arrays()["v_template"])
-    (folder / "FLAME_masks.pkl").write_bytes(pickle.dumps({"face": np.arange(20)}, 0))
+    masks = dict.fromkeys(("face", "left_eyeball", "right_eyeball"), np.arange(20))
+    (folder / "FLAME_masks.pkl").write_bytes(pickle.dumps(masks, 0))
     for seed, name in enumerate(("l_eyelid.npy", "r_eyelid.npy")):
         np.save(folder / name, np.random.RandomState(seed).standard_normal((count, 3)))
     for name, place in places.items():
@@ -433,3 +434,21 @@ def test_made_regions_cover_the_published_ones(shared_dir: Path, tmp_path: Path)
     assert len(wanted & found) / len(wanted) > 0.95
     for name in ("left_eyeball", "right_eyeball"):
         assert set(made[name].tolist()) == set(published[name].tolist())
+
+
+def test_masks_without_a_face_get_one_from_the_landmarks(folder: Path) -> None:
+    made = load_flame(folder).regions
+    (folder / "FLAME_masks.pkl").write_bytes(pickle.dumps({"neck": np.arange(5), "left_eyeball": np.arange(9)}, 2))
+    model = load_flame(folder)
+    assert torch.equal(model.regions["face"], made["face"])
+    assert model.regions["left_eyeball"].tolist() == list(range(9))
+    assert any("FLAME_masks.pkl: lacks face, right_eyeball; made" in note for note in model.notes)
+
+
+def test_full_counts_that_are_spelt_out_and_not_there_are_told(tmp_path: Path) -> None:
+    write_folder(tmp_path / "small", shapedirs=arrays(10, 10)["shapedirs"])
+    path = str(tmp_path / "small")
+    assert not any("asked for" in note for note in load_head_model(_config(head_path=path)).notes)
+    model = load_head_model(_config(head_path=path, num_shape_params=300))
+    assert model.shape_count == 10
+    assert any("num_shape_params: 300 asked for" in note and "holds 10" in note for note in model.notes)

@@ -11,6 +11,7 @@ from tracker.head.flame_places import FULL_EXPRESSION, FULL_SHAPE, find_flame, f
 from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_generic
 from tracker.head.ict import cache_path, convert_ict, find_ict, ict_folder, load_ict
 from tracker.head.plain import PlainHead
+from tracker.texture_space import check_texture_path
 
 if TYPE_CHECKING:
     # torch takes a second to import; naming a model and drawing it do without.
@@ -63,8 +64,9 @@ def prepare_head(config: Config, progress: Callable[[str], None]) -> None:
     """Does now what the first use of a head model costs (ICT-FaceKit's conversion), and says how far it is.
 
     Raises:
-        InputError: the model's files are missing or damaged.
+        InputError: the model's files are missing or damaged, or `tex_space_path` is not there.
     """
+    check_texture_path(config.tex_space_path)
     if head_name(config) == "ict":
         convert_ict(_ict_place(config), progress)
 
@@ -125,6 +127,8 @@ def _with_notes(model: "HeadModel", config: Config) -> "HeadModel":
 def _flame_modes(model: "HeadModel", config: Config) -> "HeadModel":
     """The model with the configured number of modes; the full counts, the defaults, stand for all that it has.
 
+    A note tells so where the config spells them out.
+
     Raises:
         InputError: the config asks for another number than the full one, and for more than the file has.
     """
@@ -132,9 +136,14 @@ def _flame_modes(model: "HeadModel", config: Config) -> "HeadModel":
         "num_shape_params": (config.num_shape_params, FULL_SHAPE, model.shape_count),
         "num_exp_params": (config.num_exp_params, FULL_EXPRESSION, model.expression_count),
     }
+    notes = []
     for key, (asked, full, held) in wanted.items():
-        if asked > held and asked != full:
+        # Not an error: the config.yml beside a track holds the defaults, too, and must load again.
+        if asked > held and asked == full and key in config.model_fields_set:
+            notes.append(f"{key}: {asked} asked for, {flame_path(config)} holds {held}, which are all used")
+        elif asked > held and asked != full:
             raise InputError(f"{key}: {asked} is more than the {held} that {flame_path(config)} holds; lower it")
+    model = replace(model, notes=(*model.notes, *notes))
     return model.with_modes(config.num_shape_params, config.num_exp_params)
 
 

@@ -24,6 +24,7 @@ from tracker import line_endings
 from tracker.errors import InputError
 from tracker.npz import DAMAGE as NPZ_DAMAGE
 from tracker.npz import one_line
+from tracker.torch_zip import latin1_bytes
 
 # Values of a matrix that is made dense: J_regressor has 5 x 5023.
 _LARGEST_DENSE = 1 << 26
@@ -88,13 +89,6 @@ class _SparseRows(_Sparse):
     kind = scipy.sparse.csr_matrix
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    """codecs.encode as Python 3 pickles call it for Python 2's strings, and for no other codec."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"it encodes text as {encoding}")
-    return text.encode("latin1")
-
-
 def _tensor_from_bytes(data: bytes) -> Any:
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
@@ -118,7 +112,7 @@ ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("scipy.sparse._csr", "csr_matrix"): _SparseRows,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _encode,
+    ("_codecs", "encode"): latin1_bytes,
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("copy_reg", "_reconstructor"): _reconstructor,
     ("copyreg", "_reconstructor"): _reconstructor,
@@ -231,18 +225,25 @@ def _load(path: Path, read: Callable[[io.BytesIO], Any], notes: list[str] | None
     instead = line_endings.placeholder(data)
     if instead:
         raise InputError(f"{path}: {instead}; get the file from its publisher again")
+    foreign: _ForeignClass | None = None
     if line_endings.was_copied_as_text(data):
         # An undamaged file passes that test by chance alone and fails here: its lengths would not fit.
         with suppress(*DAMAGE):
-            content = read(io.BytesIO(line_endings.repaired(data)))
+            try:
+                content = read(io.BytesIO(line_endings.repaired(data)))
+            except _ForeignClass as error:
+                foreign = error
+                raise
             if notes is not None:
                 notes.append(f"{path}: was copied as text, its line endings were changed; repaired in memory")
             return content
     try:
         return read(io.BytesIO(data))
-    except _ForeignClass as error:
-        raise InputError(f"{path}: refused: {error}; get the file from its publisher again") from error
     except DAMAGE as error:
+        if foreign is not None or isinstance(error, _ForeignClass):
+            # The copy's carriage returns would stand in the class's name.
+            said = one_line(foreign or error)
+            raise InputError(f"{path}: refused: {said}; get the file from its publisher again") from error
         kind = "archive" if path.suffix == ".npz" else "pickle"
         raise InputError(
             f"{path}: damaged {kind} ({one_line(error)}); copy or download it again, as a binary file"
