@@ -217,7 +217,7 @@ def _task(
     model, landmarks = head
     record = files.read_json(subject.identity_record_path)
     given = record["shape"]
-    shape = None if given is None else torch.tensor(given[: model.shape_count], dtype=torch.float64)
+    shape = None if given is None else _given_shape(given, model.shape_count)
     return CalibrationTask(
         model=model,
         landmarks=landmarks,
@@ -231,6 +231,13 @@ def _task(
         settings=config.calibration,
         tracking=config.tracking,
     )
+
+
+def _given_shape(given: list[float], modes: int) -> torch.Tensor:
+    """The part of an identity code that a model with fewer modes takes, and a log line of what it leaves."""
+    if len(given) > modes:
+        logger.info(f"calibration: {modes} of the {len(given)} values of the identity code apply")
+    return torch.tensor(given[:modes], dtype=torch.float64)
 
 
 def _start_shape(task: CalibrationTask) -> torch.Tensor:

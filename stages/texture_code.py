@@ -88,9 +88,11 @@ def _nothing(config: Config, reason: str) -> ClipTexture:
 def _why_none(config: Config) -> str:
     name = head_name(config)
     if name != "flame":
-        return f"flame.tex is zero: texture spaces belong to FLAME, the head model is {name}"
-    if config.tex_space_path:
+        reason = f"flame.tex is zero: texture spaces belong to FLAME, the head model is {name}"
+    elif config.tex_space_path:
         reason = f"flame.tex is zero: {config.tex_space_path} of tex_space_path is not there"
+    else:
+        reason = f"flame.tex is zero: no {' or '.join(NAMES)} beside the FLAME model"
+    if config.tex_space_path:
         logger.warning(f"tracking: {reason}")
-        return reason
-    return f"flame.tex is zero: no {' or '.join(NAMES)} beside the FLAME model"
+    return reason

@@ -102,8 +102,10 @@ def test_bad_correspondences_are_one_line(tmp_path: Path, capsys: pytest.Capture
         {"valid_BFM_faces": np.full((3, 3), 10)},
         {"ids": np.array([5])},
         {"ids": np.array([5, 6, 7])},
+        {"ids": np.array([0, 1, 16])},
     ]
     said = ["lacks w", "names BFM vertex 10, the model has 10", "do not fit together", "do not fit together"]
+    said.append("ids name texels beyond the 16 given")
     for change, words in zip(changes, said, strict=True):
         write_npy(path, {key: value for key, value in (good | change).items() if value is not None})
         output = tmp_path / "out.npz"
@@ -118,6 +120,21 @@ def test_bad_correspondences_are_one_line(tmp_path: Path, capsys: pytest.Capture
     assert bfm.main([*command, "--inpainting", str(tmp_path / "mask.npz")]) == 1
     assert "expected square pictures of 4 components" in capsys.readouterr().err
     assert bfm.main(command) == 0
+    capsys.readouterr()
+    (tmp_path / "folder").mkdir()
+    for output, words in (("folder", "is a folder"), ("mask.npz/new/o.npz", "cannot be written")):
+        assert bfm.main([*command[:-1], str(tmp_path / output)]) == 1
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1
+        assert words in told
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("setup", [{"f_in": [0]}, {"mtx": np.zeros((3, 4))}, {"mtx": np.zeros(3), "f_in": [0]}])
+def test_a_topology_that_lacks_its_parts_is_refused(tmp_path: Path, setup: dict[str, Any]) -> None:
+    _write_corr(tmp_path / "corr.npz", BFM2017_corr=setup, FLAME_mask_ids=np.arange(3))
+    with pytest.raises(InputError, match=r"corr\.npz: lacks BFM2017_corr"):
+        read_mesh_correspondence(tmp_path / "corr.npz", 2, 1)
 
 
 def _write_corr(path: Path, **setups: Any) -> None:

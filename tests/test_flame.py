@@ -71,7 +71,8 @@ def test_metrical_trackers_folders(folder: Path, tmp_path: Path) -> None:
         "r_eyelid.npy": "flame/blendshapes",
     }
     count = len(arrays()["v_template"])
-    (folder / "FLAME_masks.pkl").write_bytes(pickle.dumps({"face": np.arange(20)}, 0))
+    masks = dict.fromkeys(("face", "left_eyeball", "right_eyeball"), np.arange(20))
+    (folder / "FLAME_masks.pkl").write_bytes(pickle.dumps(masks, 0))
     for seed, name in enumerate(("l_eyelid.npy", "r_eyelid.npy")):
         np.save(folder / name, np.random.RandomState(seed).standard_normal((count, 3)))
     for name, place in places.items():
@@ -100,7 +101,8 @@ def test_the_config_may_name_a_folder(folder: Path, tmp_path: Path) -> None:
         assert head_name(config) == "flame"
         assert load_head_model(config).name == "flame"
         assert set(model_files(config)) == set(flame_files(folder))
-    assert head_name(_config(flame_geom_path=str(nothing))) == "generic"
+    with pytest.raises(InputError, match=r"flame_geom_path: .*empty is no FLAME model"):
+        head_name(_config(flame_geom_path=str(nothing)))
     assert head_name(_config(flame_geom_path=str(folder), head_path="assets/generic_head.npz")) == "generic"
     assert is_flame(folder)
     assert not is_flame(nothing)
@@ -120,9 +122,50 @@ def test_any_release_in_assets_is_found(tmp_path: Path, monkeypatch: pytest.Monk
     assert load_head_model(_config()).name == "flame"
     assert model_files(_config())[0].resolve() == file
     # A path that was given and is not there stands for nothing else.
-    assert head_name(_config(flame_geom_path="data/FLAME2020/generic_model.pkl")) == "generic"
-    with pytest.raises(InputError, match="no FLAME model"):
-        load_head_model(_config(head="flame", flame_geom_path="data/FLAME2020/generic_model.pkl"))
+    for head in ("auto", "flame"):
+        with pytest.raises(InputError, match=r"data/FLAME2023.* no FLAME model"):
+            load_head_model(_config(head=head, flame_geom_path="data/FLAME2023/generic_model.pkl"))
+    assert head_name(_config(head="generic", flame_geom_path="data/FLAME2023/generic_model.pkl")) == "generic"
+
+
+def test_metrical_trackers_own_default_path_is_as_good_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its YAML files may repeat it; a copy of one still runs here, and the log says which head it is."""
+    monkeypatch.chdir(tmp_path)
+    config = _config(flame_geom_path="data/FLAME2020/generic_model.pkl")
+    assert head_name(config) == "generic"
+    assert "metrical-tracker's own default, is not there" in load_head_model(config).notes[-1]
+    write_folder(tmp_path / "assets/FLAME2020")
+    assert head_name(config) == "flame"
+    model = load_head_model(config)
+    assert model.name == "flame"
+    assert "the head model is assets/FLAME2020/generic_model.npz" in model.notes[-1]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/FLAME2020").symlink_to(tmp_path / "assets/FLAME2020")
+    (tmp_path / "assets/FLAME2020/generic_model.pkl").write_bytes(pickle.dumps(arrays(), 2))
+    assert model_files(config)[0] == Path("data/FLAME2020/generic_model.pkl")
+    assert not any("metrical-tracker's own default" in note for note in load_head_model(config).notes)
+
+
+def test_flame_and_ict_paths_together(folder: Path, tmp_path: Path) -> None:
+    """As they come of pasting both lines of `assets`: FLAME, and the log says so."""
+    ict = tmp_path / "ICT-FaceKit/FaceXModel"
+    ict.mkdir(parents=True)
+    (ict / "generic_neutral_mesh.obj").write_text("v 0 0 0\n")
+    paths = {"flame_geom_path": str(folder), "head_path": str(ict.parent)}
+    for head in ("auto", "flame"):
+        config = _config(head=head, **paths)
+        assert head_name(config) == "flame"
+        model = load_head_model(config)
+        assert model.name == "flame"
+        assert "ICT-FaceKit holds ICT-FaceKit" in model.notes[-1]
+        assert set(model_files(config)) == set(flame_files(folder))
+    assert head_name(_config(head="ict", **paths)) == "ict"
+    assert head_name(_config(head_path=str(ict))) == "ict"
+    with pytest.raises(InputError, match=r"flame_geom_path: data/none is no FLAME model"):
+        head_name(_config(flame_geom_path="data/none", head_path=str(ict)))
+    # A head_path that is not there is a mistake, whatever else is named.
+    with pytest.raises(InputError, match=r"typo: no FLAME model"):
+        load_head_model(_config(head="flame", flame_geom_path=str(folder), head_path="typo"))
 
 
 def test_modes_as_asked_for(folder: Path) -> None:
@@ -391,3 +434,21 @@ def test_made_regions_cover_the_published_ones(shared_dir: Path, tmp_path: Path)
     assert len(wanted & found) / len(wanted) > 0.95
     for name in ("left_eyeball", "right_eyeball"):
         assert set(made[name].tolist()) == set(published[name].tolist())
+
+
+def test_masks_without_a_face_get_one_from_the_landmarks(folder: Path) -> None:
+    made = load_flame(folder).regions
+    (folder / "FLAME_masks.pkl").write_bytes(pickle.dumps({"neck": np.arange(5), "left_eyeball": np.arange(9)}, 2))
+    model = load_flame(folder)
+    assert torch.equal(model.regions["face"], made["face"])
+    assert model.regions["left_eyeball"].tolist() == list(range(9))
+    assert any("FLAME_masks.pkl: lacks face, right_eyeball; made" in note for note in model.notes)
+
+
+def test_full_counts_that_are_spelt_out_and_not_there_are_told(tmp_path: Path) -> None:
+    write_folder(tmp_path / "small", shapedirs=arrays(10, 10)["shapedirs"])
+    path = str(tmp_path / "small")
+    assert not any("asked for" in note for note in load_head_model(_config(head_path=path)).notes)
+    model = load_head_model(_config(head_path=path, num_shape_params=300))
+    assert model.shape_count == 10
+    assert any("num_shape_params: 300 asked for" in note and "holds 10" in note for note in model.notes)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny_scrfd
 
-from stages import files, identity, pipeline
+from stages import calibration, files, identity, pipeline
 from stages.records import Crop
 from stages.subject import Subject
 from tracker.camera import Intrinsics
@@ -71,6 +71,15 @@ def test_wrong_size_is_refused_whatever_the_head(subject: Subject, head: str) ->
     files.write_array(subject.identity_path, np.zeros(100))
     with pytest.raises(InputError, match=r"identity\.npy: expected \(300,\) numbers, found \(100,\) float64"):
         _run(subject, head=head)
+
+
+@pytest.mark.parametrize(("modes", "said"), [(10, ["10 of the 300 values"]), (300, [])])
+def test_what_a_smaller_model_takes_of_a_code_is_said(log_lines: list[str], modes: int, said: list[str]) -> None:
+    shape = calibration._given_shape(list(np.arange(300.0)), modes)
+    assert shape.tolist() == list(range(modes))
+    told = [line for line in log_lines if "of the identity code apply" in line]
+    assert len(told) == len(said)
+    assert all(part in line for part, line in zip(said, told, strict=True))
 
 
 # ---- MICA

@@ -4,6 +4,7 @@ import importlib.util
 import pickle
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from tracker import line_endings
+from tracker import line_endings, torch_zip
 from tracker.errors import InputError
 from tracker.head.flame_arrays import read_flame_arrays
 from tracker.head.flame_regions import read_masks
@@ -256,3 +257,22 @@ def test_any_damaged_byte_of_a_model_gives_a_model_or_an_input_error(
             said.append(str(error))
     assert len(said) > 50
     assert all("model.pkl" in text and "\n" not in text for text in said)
+
+
+def test_refusals_are_one_line_and_name_the_class_of_a_text_copy(tmp_path: Path) -> None:
+    path = tmp_path / "model.pkl"
+    path.write_bytes(b"\x80\x04\x8c\x05a\nb.c\x8c\x01d\x93.")
+    with pytest.raises(InputError, match=r"model\.pkl: refused: it holds a b\.c\.d, which") as refused:
+        load_pickle(path)
+    assert "\n" not in str(refused.value)
+    path.write_bytes(b"cos\r\nsystem\r\n(S'true'\r\ntR.")
+    with pytest.raises(InputError, match=r"refused: it holds os\.system, which"):
+        load_pickle(path)
+
+
+def test_a_checkpoint_may_ask_for_no_codec_but_latin1(tmp_path: Path) -> None:
+    path = tmp_path / "00001.frame"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("00001/data.pkl", b"c_codecs\nencode\n(Va\nVrot13\ntR.")
+    with pytest.raises(pickle.UnpicklingError, match="encodes text as rot13"):
+        torch_zip.load(path)

@@ -18,7 +18,7 @@ from tracker.config import Config
 from tracker.errors import InputError
 from tracker.frame_file import TextureCode, encode_frame
 from tracker.frame_read import appearance_light
-from tracker.head_choice import load_head_model
+from tracker.head_choice import load_head_model, prepare_head
 
 CODE = np.linspace(-1, 1, MODES)
 
@@ -99,8 +99,9 @@ def test_more_modes_than_the_space_has(flame: Path, subject: Subject) -> None:
     ("values", "reason", "warns"),
     [
         ({}, "no FLAME_texture.npz or FLAME_albedo_from_BFM.npz beside the FLAME model", False),
-        ({"tex_space_path": "none/FLAME_texture.npz"}, "none/FLAME_texture.npz of tex_space_path is not there", True),
+        ({"tex_space_path": "data/FLAME2020/FLAME_texture.npz"}, "of tex_space_path is not there", True),
         ({"head": "generic", "head_path": ""}, "belong to FLAME, the head model is generic", False),
+        ({"head": "generic", "head_path": "", "tex_space_path": __file__}, "the head model is generic", True),
     ],
 )
 def test_zeros_where_there_is_no_space(
@@ -119,6 +120,13 @@ def test_zeros_where_there_is_no_space(
     assert reason in texture.summary["reason"]
     assert bool(said) == warns
     assert texture_files(config) == []
+
+
+@pytest.mark.parametrize("head", ["flame", "generic"])
+def test_a_space_that_is_not_there_is_told_before_the_work(flame: Path, head: str) -> None:
+    config = replace_config(_config(flame), head=head, tex_space_path="none/FLAME_texture.npz")
+    with pytest.raises(InputError, match=r"tex_space_path: none/FLAME_texture\.npz is not there"):
+        prepare_head(config, print)
 
 
 def test_an_appearance_that_shows_no_face(flame: Path, subject: Subject) -> None:

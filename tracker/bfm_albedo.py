@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tracker.errors import InputError
-from tracker.head.flame_arrays import read_npz
+from tracker.npz import read_npz
 from tracker.safe_pickle import load_object_npy
 
 _COLOUR = "color/model"
@@ -106,7 +106,10 @@ def read_texel_correspondence(path: Path) -> TexelCorrespondence:
     width, height = int(data["w"]), int(data["h"])
     ids = np.asarray(data["ids"]).astype(np.int64)
     # Texel centres lie at half numbers.
-    columns, rows = (np.asarray(data[key])[ids].astype(np.int64) for key in ("x_coords", "y_coords"))
+    places = [np.asarray(data[key]) for key in ("x_coords", "y_coords")]
+    if ids.size and (ids.min() < 0 or ids.max() >= min(map(len, places))):
+        raise InputError(f"{path}: ids name texels beyond the {len(places[0])} given; get it from BFM_to_FLAME again")
+    columns, rows = (values[ids].astype(np.int64) for values in places)
     vertices, weights = np.asarray(data["valid_BFM_faces"]), np.asarray(data["valid_BFM_b_coords"], np.float64)
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     if not vertices.shape == weights.shape == (len(ids), 3) or not inside.all():

@@ -83,7 +83,7 @@ def read_mesh_correspondence(path: Path, vertex_count: int, triangle_count: int)
         InputError: the file is missing or damaged, or has none of these counts.
     """
     data = load_object_npz(path)
-    known = {name: data[name] for name in _SETUPS if isinstance(data.get(name), dict)}
+    known = {name: data[name] for name in _SETUPS if _is_setup(data.get(name))}
     if not known or _MASK not in data:
         raise InputError(f"{path}: lacks {', '.join(_SETUPS)} or {_MASK}; get BFM_to_FLAME_corr.npz of BFM_to_FLAME")
     for name, setup in known.items():
@@ -94,6 +94,13 @@ def read_mesh_correspondence(path: Path, vertex_count: int, triangle_count: int)
     raise InputError(
         f"{path}: knows meshes of {sizes} vertices and triangles, the mesh has {vertex_count} and {triangle_count}"
     )
+
+
+def _is_setup(setup: Any) -> bool:
+    """Whether it is a dict with a matrix and a list of triangles."""
+    if not isinstance(setup, dict):
+        return False
+    return np.ndim(setup.get("f_in")) > 0 and len(getattr(setup.get("mtx"), "shape", ())) == 2
 
 
 def corresponding_vertices(correspondence: MeshCorrespondence, vertices: np.ndarray) -> np.ndarray:

@@ -8,12 +8,11 @@ import collections
 import importlib
 import io
 import pickle
-import struct
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,9 @@ import torch
 
 from tracker import line_endings
 from tracker.errors import InputError
+from tracker.npz import DAMAGE as NPZ_DAMAGE
+from tracker.npz import one_line
+from tracker.torch_zip import latin1_bytes
 
 # Values of a matrix that is made dense: J_regressor has 5 x 5023.
 _LARGEST_DENSE = 1 << 26
@@ -87,13 +89,6 @@ class _SparseRows(_Sparse):
     kind = scipy.sparse.csr_matrix
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    """codecs.encode as Python 3 pickles call it for Python 2's strings, and for no other codec."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"it encodes text as {encoding}")
-    return text.encode("latin1")
-
-
 def _tensor_from_bytes(data: bytes) -> Any:
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
@@ -117,7 +112,7 @@ ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("scipy.sparse._csr", "csr_matrix"): _SparseRows,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _encode,
+    ("_codecs", "encode"): latin1_bytes,
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("copy_reg", "_reconstructor"): _reconstructor,
     ("copyreg", "_reconstructor"): _reconstructor,
@@ -135,21 +130,7 @@ for _module in ("numpy.core", "numpy._core"):
 
 
 # What unpickling damaged bytes raises, in pickle's and in torch's reader (found by changing bytes at random).
-DAMAGE = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+DAMAGE = (pickle.UnpicklingError, *NPZ_DAMAGE)
 # Guards torch's allow-list, see `numpy_allowed`.
 _ALLOW_LIST = threading.Lock()
 
@@ -220,16 +201,20 @@ def load_object_npy(path: Path, notes: list[str] | None = None) -> Any:
     return _load(path, _npy_content, notes)
 
 
-def load_object_npz(path: Path) -> dict[str, Any]:
+def load_object_npz(path: Path, dense: bool = False) -> dict[str, Any]:
     """Reads an npz whose arrays may be pickled objects (BFM_to_FLAME_corr.npz), by the same allow-list.
 
+    Args:
+        path: the file.
+        dense: make sparse matrices dense, which takes gigabytes for those of BFM.
+
     Returns:
-        Name to array or object; sparse matrices stay sparse, for dense ones would take gigabytes.
+        Name to array or object.
 
     Raises:
         InputError: the file is missing, damaged or holds a class outside the allow-list, named.
     """
-    return _load(path, _npz_content, None)
+    return _load(path, partial(_npz_content, densify=dense), None)
 
 
 def _load(path: Path, read: Callable[[io.BytesIO], Any], notes: list[str] | None) -> Any:
@@ -240,25 +225,29 @@ def _load(path: Path, read: Callable[[io.BytesIO], Any], notes: list[str] | None
     instead = line_endings.placeholder(data)
     if instead:
         raise InputError(f"{path}: {instead}; get the file from its publisher again")
+    foreign: _ForeignClass | None = None
     if line_endings.was_copied_as_text(data):
         # An undamaged file passes that test by chance alone and fails here: its lengths would not fit.
         with suppress(*DAMAGE):
-            content = read(io.BytesIO(line_endings.repaired(data)))
+            try:
+                content = read(io.BytesIO(line_endings.repaired(data)))
+            except _ForeignClass as error:
+                foreign = error
+                raise
             if notes is not None:
                 notes.append(f"{path}: was copied as text, its line endings were changed; repaired in memory")
             return content
     try:
         return read(io.BytesIO(data))
-    except _ForeignClass as error:
-        raise InputError(f"{path}: refused: {error}; get the file from its publisher again") from error
     except DAMAGE as error:
+        if foreign is not None or isinstance(error, _ForeignClass):
+            # The copy's carriage returns would stand in the class's name.
+            said = one_line(foreign or error)
+            raise InputError(f"{path}: refused: {said}; get the file from its publisher again") from error
+        kind = "archive" if path.suffix == ".npz" else "pickle"
         raise InputError(
-            f"{path}: damaged pickle ({_one_line(error)}); copy or download it again, as a binary file"
+            f"{path}: damaged {kind} ({one_line(error)}); copy or download it again, as a binary file"
         ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _content(file: io.BytesIO) -> Any:
@@ -285,13 +274,13 @@ def _item(content: Any, densify: bool) -> Any:
     return _plain(content.item() if is_item else content, densify)
 
 
-def _npz_content(file: io.BytesIO) -> dict[str, Any]:
+def _npz_content(file: io.BytesIO, densify: bool) -> dict[str, Any]:
     content = {}
     with zipfile.ZipFile(file) as archive:
         for name in archive.namelist():
             member = io.BytesIO(archive.read(name))
             if _npy_type(member).hasobject:
-                value = _item(_Unpickler(member, encoding="latin1").load(), False)
+                value = _item(_Unpickler(member, encoding="latin1").load(), densify)
             else:
                 member.seek(0)
                 value = np.load(member, allow_pickle=False)

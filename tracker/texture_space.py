@@ -10,7 +10,6 @@ Source: the rules as metrical-tracker, DECA and photometric_optimization apply t
 """
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +20,15 @@ import cv2
 import numpy as np
 
 from tracker.errors import InputError
+from tracker.npz import DAMAGE, one_line
 
+# metrical-tracker's own default, which its YAML files may repeat though the file is not on this machine.
+LEGACY_PATH = Path("data/FLAME2020/FLAME_texture.npz")
 NAMES = ("FLAME_texture.npz", "FLAME_albedo_from_BFM.npz")
 # Key of the mean and of the basis, and what a stored 1 is worth, by kind.
 _KEYS = {"flame": ("mean", "tex_dir", 255.0), "bfm": ("MU", "PC", 1.0)}
 # Numbers read at once: 64 MiB of float64.
 _CHUNK_NUMBERS = 1 << 23
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,14 +62,28 @@ def find_texture_space(path: str, model_files: list[Path]) -> Path | None:
 
     Returns:
         The file, or None where there is none.
+
+    Raises:
+        InputError: the configured file is not there.
     """
-    if path:
-        return Path(path) if Path(path).is_file() else None
+    check_texture_path(path)
+    if path and Path(path).is_file():
+        return Path(path)
     if not model_files:
         return None
     folder = model_files[0].parent
     candidates = (place / name for name in NAMES for place in (folder, folder / "..", folder / "TextureSpace"))
     return next((file for file in candidates if file.is_file()), None)
+
+
+def check_texture_path(path: str) -> None:
+    """Refuses a configured `tex_space_path` that is no file; metrical-tracker's own default is as good as none.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if path and not Path(path).is_file() and Path(path) != LEGACY_PATH:
+        raise InputError(f"tex_space_path: {path} is not there; correct it, or leave it out for the one beside FLAME")
 
 
 def open_texture_space(path: Path) -> TextureSpace:
@@ -95,8 +110,8 @@ def open_texture_space(path: Path) -> TextureSpace:
             given = {key: archive[key] for key in ("vt", "ft") if key in archive.files}
         with _basis_file(path, kind) as member:
             shape, _, dtype = _header(member)
-    except _DAMAGE as error:
-        raise InputError(f"{path}: not a readable texture space ({error}); get it from its publisher again") from error
+    except DAMAGE as error:
+        raise InputError(f"{path}: not a readable texture space ({one_line(error)}); get it anew") from error
     side = round(np.sqrt(mean.size / 3))
     rows, modes = int(np.prod(shape[:-1])), int(shape[-1]) if shape else 0
     if mean.size != 3 * side * side or rows != mean.size or modes == 0 or dtype.kind != "f":
@@ -195,5 +210,5 @@ def _basis_rows(space: TextureSpace) -> Iterator[tuple[int, np.ndarray]]:
                 return
         with space.path.open("rb") as whole, np.load(whole, allow_pickle=False) as archive:
             yield 0, archive[_KEYS[space.kind][1]].reshape(rows, modes)
-    except _DAMAGE as error:
-        raise InputError(f"{space.path}: the basis is damaged ({error}); get it from its publisher again") from error
+    except DAMAGE as error:
+        raise InputError(f"{space.path}: the basis is damaged ({one_line(error)}); get it anew") from error

@@ -5,19 +5,18 @@ records of their own. Reading makes numpy arrays and plain Python values and not
 `tracker.safe_pickle`; a file that holds anything more is left to torch.
 """
 
-import codecs
 import collections
 import importlib
 import io
 import pickle
-import struct
 import sys
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tracker.npz import DAMAGE
 
 _PICKLE, _ORDER, _VERSION = "data.pkl", "byteorder", "version"
 # What torch.save writes there; its reader refuses files without the version.
@@ -27,12 +26,24 @@ _PROTOCOL = 2
 # A zip file has dates; results repeat bit by bit.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
+
+def latin1_bytes(text: str, encoding: str) -> bytes:
+    """codecs.encode as Python 3 pickles call it for Python 2's strings, and for no other codec.
+
+    Raises:
+        pickle.UnpicklingError: another codec is asked for.
+    """
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it encodes text as {encoding}")
+    return text.encode("latin1")
+
+
 _core = "numpy.core" if np.__version__.startswith("1.") else "numpy._core"
 _multiarray = importlib.import_module(f"{_core}.multiarray")
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): codecs.encode,
+    ("_codecs", "encode"): latin1_bytes,
     ("collections", "OrderedDict"): collections.OrderedDict,
 }
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
@@ -40,22 +51,7 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _ALLOWED[(_module, "scalar")] = _multiarray.scalar
 
 # What reading a damaged file raises, or one with more than arrays: that of `tracker.safe_pickle`, and the archive's.
-NOT_READ = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    zlib.error,
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-)
+NOT_READ = (pickle.UnpicklingError, *DAMAGE)
 
 
 class _Unpickler(pickle.Unpickler):

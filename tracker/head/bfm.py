@@ -7,6 +7,7 @@ correspondences are those of TimoBolkart/BFM_to_FLAME. Exit code 1 and one line 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said = convert_albedo(args) if args.command == "albedo" else convert_mesh(args)
     except InputError as error:
         sys.stderr.write(f"{error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"{args.output}: cannot be written ({error.strerror}); choose another --output\n")
         return 1
     sys.stdout.write(f"{said}\n")
     return 0
@@ -54,13 +58,17 @@ def convert_albedo(args: argparse.Namespace) -> str:
     Raises:
         InputError: a file is missing, damaged or does not belong to the others.
     """
+    _check_output(args.output)
     colour = read_bfm_colour(args.model)
     texels = read_texel_correspondence(args.correspondence)
     inpainting = None if args.inpainting is None else read_inpainting(args.inpainting, colour.basis.shape[2])
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.output.with_name(f"{args.output.name}.tmp")
-    write_albedo_space(temporary, colour, texels, inpainting)
-    temporary.replace(args.output)
+    # Two processes may write one file.
+    temporary = args.output.with_name(f"{args.output.name}.{os.getpid()}.tmp")
+    try:
+        write_albedo_space(temporary, colour, texels, inpainting)
+        temporary.replace(args.output)
+    finally:
+        temporary.unlink(missing_ok=True)
     return (
         f"{args.output}: {texels.height} x {texels.width}, {colour.basis.shape[2]} components, "
         f"{len(texels.rows) / texels.height / texels.width:.0%} of the texels from BFM"
@@ -76,6 +84,7 @@ def convert_mesh(args: argparse.Namespace) -> str:
     # Torch takes a second to import.
     from tracker.bfm_mesh import corresponding_vertices, fit_flame, read_mesh_correspondence
 
+    _check_output(args.output)
     vertices, triangles = _read_mesh(args.mesh)
     correspondence = read_mesh_correspondence(args.correspondence, len(vertices), len(triangles))
     file = model_file(args.flame)
@@ -85,12 +94,23 @@ def convert_mesh(args: argparse.Namespace) -> str:
     fitted = fit_flame(arrays, corresponding_vertices(correspondence, vertices), correspondence.face_ids)
     lines = [f"v {x:.8g} {y:.8g} {z:.8g}" for x, y, z in fitted.vertices]
     lines += [f"f {a} {b} {c}" for a, b, c in arrays.triangles + 1]
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text("\n".join(lines) + "\n")
     return (
         f"{args.output}: {correspondence.name.removesuffix('_corr')}, the face fits to "
         f"{1000 * np.median(fitted.error_m):.2f} mm (median), {1000 * np.percentile(fitted.error_m, 95):.2f} mm (95 %)"
     )
+
+
+def _check_output(path: Path) -> None:
+    """Makes the folder of an output, before minutes of work.
+
+    Raises:
+        InputError: the output is a folder.
+        OSError: its folder cannot be made.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give --output a file name")
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:

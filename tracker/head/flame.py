@@ -88,7 +88,11 @@ def _template_uv(places: FlamePlaces, arrays: FlameArrays) -> tuple[np.ndarray, 
 
 def _regions(places: FlamePlaces, arrays: FlameArrays, ibug: Embedding, notes: list[str]) -> dict[str, torch.Tensor]:
     if places.masks is not None:
-        return read_masks(places.masks, len(arrays.template), notes)
+        regions, made = read_masks(places.masks, len(arrays.template), notes), made_regions(arrays, ibug)
+        missing = [name for name in made if name not in regions]
+        if missing:
+            notes.append(f"{places.masks}: lacks {', '.join(missing)}; made from the landmarks and the eyes' joints")
+        return made | regions
     notes.append(
         f"{places.model.parent}: no FLAME_masks.pkl; the face's region is made from its landmarks; the file lies on "
         f"flame.is.tue.mpg.de and in MICA's data/FLAME2020/FLAME_masks"

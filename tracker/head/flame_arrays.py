@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from tracker.errors import InputError
 from tracker.head.flame_places import FULL_SHAPE
 from tracker.head.plain import JOINT_COUNT, PARENTS
-from tracker.safe_pickle import load_pickle
+from tracker.safe_pickle import load_object_npz, load_pickle
 
 # Cut-down files hold ten of each; smplx's FLAME class reads them so.
 _SMALL_MODES, _SMALL_SHAPE = 20, 10
@@ -62,7 +61,8 @@ def read_flame_arrays(file: Path, notes: list[str]) -> FlameArrays:
     Raises:
         InputError: the file is damaged, lacks a key, or its arrays do not fit together; the message names it.
     """
-    raw = read_npz(file) if file.suffix == ".npz" else load_pickle(file, notes)
+    # An npz made of a pickle's dict by np.savez holds its sparse matrices and chumpy arrays as objects.
+    raw = load_object_npz(file, dense=True) if file.suffix == ".npz" else load_pickle(file, notes)
     if not isinstance(raw, dict):
         raise InputError(f"{file}: holds {type(raw).__name__}, not a dict of arrays; this is no FLAME model")
     data = {_ALIASES.get(key, key): value for key, value in raw.items()}
@@ -82,19 +82,6 @@ def read_flame_arrays(file: Path, notes: list[str]) -> FlameArrays:
         joint_regressor=real["J_regressor"],
         skin_weights=real["weights"],
     )
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, BadZipFile, AttributeError) as error:
-        raise InputError(f"{path}: damaged ({error}); get it from its publisher again") from error
 
 
 def _check(file: Path, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:

@@ -13,11 +13,12 @@ import torch
 
 from tracker.detectors.landmark_maps import IBUG68_FROM_478
 from tracker.errors import InputError
-from tracker.head.flame_arrays import FlameArrays, read_npz
+from tracker.head.flame_arrays import FlameArrays
 from tracker.head.flame_places import FlamePlaces
 from tracker.head.irises import iris_embedding
 from tracker.head.model import ContourEmbedding, Embedding
 from tracker.head.sliding_contour import JAW_POINTS
+from tracker.npz import read_npz
 from tracker.safe_pickle import load_object_npy, load_pickle
 
 # One row of the contour table a degree of yaw: 0 to 39, then -1 to -39 (see `tracker.head.sliding_contour`).

@@ -11,11 +11,11 @@ closure.
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from tracker.errors import InputError
+from tracker.npz import read_npz
 
 # A pull to zero offset worth one clear view at this distance, metres: keeps the depth of frontal views finite.
 _RIDGE_M = 0.02
@@ -61,15 +61,14 @@ class LandmarkBias:
         Raises:
             InputError: damaged.
         """
+        remedy = "make it again with `python -m stages.landmark_bias`"
+        data = read_npz(path, remedy)
+        names = ("offset_m", "spread_m", "noise_m", "lid_response_m")
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-                names = ("offset_m", "spread_m", "noise_m", "lid_response_m")
-                offset, spread, noise, response = (data[name].astype(np.float64) for name in names)
-                return cls(offset, spread, noise, response, str(data["template_digest"]))
-        except (KeyError, ValueError, OSError, BadZipFile) as error:
-            raise InputError(
-                f"{path}: damaged ({error}); make it again with `python -m stages.landmark_bias`"
-            ) from error
+            offset, spread, noise, response = (data[name].astype(np.float64) for name in names)
+            return cls(offset, spread, noise, response, str(data["template_digest"]))
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{path}: damaged ({error}); {remedy}") from error
 
 
 def solve_offsets(jacobians: np.ndarray, differences_px: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -6,11 +6,11 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from tracker.errors import InputError
+from tracker.npz import DAMAGE, arrays_of, one_line
 
 if TYPE_CHECKING:
     from tracker.head.model import HeadModel
@@ -148,13 +148,12 @@ def read_head(path: Path, make: Any) -> Any:
         InputError: the file is missing, damaged or lacks a key.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return make({key: archive[key] for key in archive.files})
+        return make(arrays_of(path))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such head model; `python -m tracker.head.build` makes the generic one") from error
-    except (KeyError, ValueError, OSError, BadZipFile) as error:
+    except DAMAGE as error:
         raise InputError(
-            f"{path}: not a head model in this project's layout ({error}); make or download it again"
+            f"{path}: not a head model in this project's layout ({one_line(error)}); make or download it again"
         ) from error
 
 
