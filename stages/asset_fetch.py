@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages import files
-from stages.asset_list import ASSETS, Archive, Asset, find
+from stages.asset_list import Archive, Asset, find
+from stages.asset_places import ASSETS
 from tracker.errors import InputError
 
 CHECKSUMS = ASSETS / "checksums.json"

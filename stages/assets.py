@@ -8,13 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from stages import asset_places
 from stages.asset_fetch import checksums, fetch, sha256
-from stages.asset_list import ASSETS, CATALOGUE, Asset, find
+from stages.asset_list import CATALOGUE, Asset, find
+from stages.asset_places import ASSETS
 from tracker.config import Config
 from tracker.errors import InputError
-
-# Config keys that name an asset's place.
-_KEYS = {"flame": "flame_geom_path", "mica": "mica_path", "ict": "head_path"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -61,7 +60,7 @@ def describe(asset: Asset, folders: tuple[Path, ...], checksum: str) -> str:
         return f"found    {asset.name: <16} {path}{note}"
     lines = [
         f"missing  {asset.name: <16} {asset.adds}",
-        f"{'': <25} place: {asset.folder() / asset.names[0]}",
+        f"{'': <25} place: {asset.folder(folders) / asset.names[0]}",
         f"{'': <25} from: {asset.origin}",
         f"{'': <25} licence: {asset.licence}; registration: {asset.registration}",
     ]
@@ -71,18 +70,25 @@ def describe(asset: Asset, folders: tuple[Path, ...], checksum: str) -> str:
 
 
 def config_lines(folders: tuple[Path, ...]) -> list[str]:
-    """The config keys that point at what lies elsewhere than where the tracker looks by itself."""
+    """The config keys that point at what lies elsewhere than where the tracker looks by itself.
+
+    All of them may stand in one config: ICT-FaceKit, where FLAME is there, too, is an alternative in comments.
+    """
     lines = []
-    for asset in CATALOGUE:
-        path = find(asset, folders)
-        if path is None or asset.name not in _KEYS:
-            continue
-        key = _KEYS[asset.name]
-        default = Config.model_fields[key].default
-        # An empty default stands for the asset's own places.
-        known = Path(default) if default else find(asset)
-        if path != known:
-            lines.append(f"{key}: {path if default else path.parent}")
+    model = asset_places.flame_model(folders)
+    if model != asset_places.flame_model():
+        lines.append(f"flame_geom_path: {model}")
+    texture = asset_places.texture_space(folders)
+    if model is not None and texture != asset_places.texture_beside_flame(folders):
+        lines.append(f"tex_space_path: {texture}")
+    (mica,) = [asset for asset in CATALOGUE if asset.name == "mica"]
+    weights = find(mica, folders)
+    if weights not in (None, Path(Config.model_fields["mica_path"].default)):
+        lines.append(f"mica_path: {weights}")
+    mesh = asset_places.ict_mesh(folders)
+    if mesh is not None and mesh != asset_places.ict_mesh():
+        place = f"head_path: {mesh.parent}"
+        lines += [place] if model is None else ["# or, instead of FLAME:", "# head: ict", f"# {place}"]
     return ["", "To use these, put into your config:", *lines] if lines else []
 
 

@@ -17,12 +17,17 @@ from typing import Any
 
 import pytest
 import tiny_scrfd
+import yaml
 
 import run_tracking
 from stages import asset_fetch, asset_list, assets, files
 from stages.asset_list import CATALOGUE, Archive
+from tracker.config import Config
 from tracker.detectors import fan, scrfd
 from tracker.detectors.hub import checkpoints_dir
+from tracker.head.flame_places import flame_files
+from tracker.head_choice import flame_path, head_name
+from tracker.texture_space import find_texture_space
 
 
 def _zip(members: dict[str, bytes]) -> bytes:
@@ -124,7 +129,7 @@ def test_names_are_unique_and_fetching_has_one_way() -> None:
 
 def test_what_is_there_is_found(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     places = [
-        "assets/FLAME2020/flame2023_Open.pkl",
+        "assets/FLAME2023/flame2023.pkl",
         "assets/mica.tar",
         "assets/FaceXModel/generic_neutral_mesh.obj",
         f".insightface/models/antelopev2/antelopev2/{scrfd.PACKS[0][1]}",
@@ -136,10 +141,86 @@ def test_what_is_there_is_found(home: Path, capsys: pytest.CaptureFixture[str]) 
     found = [line.split()[1:] for line in out.splitlines() if line.startswith("found")]
     assert [name for name, _ in found] == ["flame", "mica", "ict", "fan", "antelopev2"]
     assert all((home / path).is_file() for _, path in found)
-    # The config looks for FLAME 2020 by itself; ICT-FaceKit is looked for in several places.
-    assert out.endswith("put into your config:\nflame_geom_path: assets/FLAME2020/flame2023_Open.pkl\n")
-    files.write_bytes(home / "assets/FLAME2020/generic_model.pkl", b"x")
-    assert "put into your config" not in _run(capsys)[1]
+    # The tracker finds all of them by itself.
+    assert "put into your config" not in out
+    # What is still missing belongs beside the model that is there.
+    assert "place: assets/FLAME2023/landmark_embedding.npy" in out
+
+
+def _found(out: str) -> dict[str, str]:
+    rows = (line.split() for line in out.splitlines() if line.startswith("found"))
+    return {row[1]: row[2] for row in rows}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "assets/FLAME2020/generic_model.pkl",
+        "assets/FLAME2020/flame2023_Open.pkl",
+        "assets/FLAME2023/flame2023.pkl",
+        "assets/flame/generic_model.pkl",
+        "assets/generic_model.npz",
+    ],
+)
+def test_what_is_found_is_what_the_tracker_takes(home: Path, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """FLAME, its companions in the model's folder and in FLAME 2020's, and its texture space."""
+    others = {
+        "flame-landmarks": "landmark_embedding.npy",
+        "flame-template": "head_template.obj",
+        "flame-masks": "FLAME_masks.pkl",
+        "flame-texture": "FLAME_texture.npz",
+    }
+    files.write_bytes(home / place, b"x")
+    for name in others.values():
+        files.write_bytes(home / "assets/FLAME2020" / name, b"x")
+    config = Config(actor="a")
+    taken = {path.name: path for path in flame_files(flame_path(config))}
+    model = next(iter(taken.values()), None)
+    texture = find_texture_space("", [model]) if model else Path("assets/FLAME2020/FLAME_texture.npz")
+    found = _found(_run(capsys)[1])
+    assert ("flame" in found) == (head_name(config) == "flame")
+    assert found.get("flame") == (str(model) if model else None)
+    assert found.get("flame-texture") == (str(texture) if texture else None)
+    if model:
+        for asset in ("flame-landmarks", "flame-template", "flame-masks"):
+            expected = taken.get(others[asset])
+            assert found.get(asset) == (str(expected) if expected else None)
+
+
+def test_two_files_that_belong_together_count_together(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("flame_static_embedding.pkl", "l_eyelid.npy"):
+        files.write_bytes(home / "assets/FLAME2020" / name, b"x")
+    assert not _found(_run(capsys)[1])
+    for name in ("flame_dynamic_embedding.npy", "r_eyelid.npy"):
+        files.write_bytes(home / "assets/FLAME2020" / name, b"x")
+    assert set(_found(_run(capsys)[1])) == {"flame-landmarks", "flame-eyelids"}
+
+
+def test_icts_files_count_where_the_tracker_looks(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files.write_bytes(home / "assets/generic_neutral_mesh.obj", b"x")
+    assert "ict" not in _found(_run(capsys)[1])
+    files.write_bytes(home / "assets/ict_facekit/generic_neutral_mesh.obj", b"x")
+    assert _found(_run(capsys)[1])["ict"] == "assets/ict_facekit/generic_neutral_mesh.obj"
+
+
+def test_printed_keys_may_be_pasted_together(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in (
+        "there/FLAME2020/generic_model.pkl",
+        "there/FaceXModel/generic_neutral_mesh.obj",
+        "there/data/FLAME_albedo_from_BFM.npz",
+        "there/mica.tar",
+    ):
+        files.write_bytes(home / place, b"x")
+    _, out, _ = _run(capsys, "there")
+    text = out.partition("put into your config:\n")[2]
+    config = Config(actor="a", **yaml.safe_load(text))
+    assert head_name(config) == "flame"
+    assert flame_path(config) == Path("there/FLAME2020/generic_model.pkl")
+    assert config.tex_space_path == "there/data/FLAME_albedo_from_BFM.npz"
+    assert config.mica_path == "there/mica.tar"
+    # The alternative stands in comments.
+    other = Config(actor="a", **yaml.safe_load(text.partition("# or")[2].partition("\n")[2].replace("# ", "")))
+    assert (other.head, other.head_path) == ("ict", "there/FaceXModel")
 
 
 def test_folders_of_metrical_tracker_are_found_by_pointing_at_them(
