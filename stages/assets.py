@@ -12,6 +12,7 @@ from stages import asset_places
 from stages.asset_fetch import checksums, fetch, sha256
 from stages.asset_list import CATALOGUE, Asset, find
 from stages.asset_places import ASSETS
+from tracker.command_line import OneLineParser
 from tracker.config import Config
 from tracker.errors import InputError
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _list(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="run_tracking.py assets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="further folders to look in")
@@ -40,7 +41,7 @@ def _list(arguments: Sequence[str]) -> None:
             raise InputError(f"{folder}: no such folder; name one that holds assets, or leave it out")
     known = checksums()
     for asset in CATALOGUE:
-        _say(describe(asset, folders, known.get(asset.name, {}).get("sha256", "")))
+        _say(describe(asset, folders, known.get(asset.name, "")))
     for line in config_lines(folders):
         _say(line)
 
@@ -93,7 +94,7 @@ def config_lines(folders: tuple[Path, ...]) -> list[str]:
 
 
 def _fetch(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="run_tracking.py assets fetch", description="Downloads assets.")
+    parser = OneLineParser(prog="run_tracking.py assets fetch", description="Downloads assets.")
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--again", action="store_true", help="although it is there")
     options = parser.parse_args(arguments)
@@ -108,6 +109,8 @@ def _fetch(arguments: Sequence[str]) -> None:
                 f"assets fetch {name}: get it from {asset.origin} yourself (licence: {asset.licence}) and put it into "
                 f"{asset.folder()}"
             )
+    if ASSETS.exists() and not ASSETS.is_dir():
+        raise InputError(f"{ASSETS}: is a file; move it away, the downloads go into a folder of that name")
     ASSETS.mkdir(exist_ok=True)
     for name in options.names:
         asset = by_name[name]
@@ -115,7 +118,7 @@ def _fetch(arguments: Sequence[str]) -> None:
         if path is not None and not options.again:
             _say(f"{name}: already there, {path}")
             continue
-        path = fetch(asset)
+        path = fetch(asset, again=path is not None)
         _say(f"{name}: {path}, sha256 {sha256(path)}; licence: {asset.licence}")
 
 

@@ -248,6 +248,33 @@ def test_folders_of_metrical_tracker_are_found_by_pointing_at_them(
     assert "nowhere: no such folder" in err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--foo"], ["fetch"], ["fetch", "ict", "--agai"], ["fetch", "--again"]], ids=" ".join
+)
+def test_usage_errors_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = _run(capsys, *arguments)
+    assert code == 1
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.endswith("see --help")
+
+
+def test_other_contents_of_checksums_are_no_traceback(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files.write_text(home / "assets/checksums.json", '{"flame-masks": 3, "ict": {"sha256": 4}}')
+    assert _run(capsys)[0] == 0
+    files.write_text(home / "assets/checksums.json", "[]")
+    code, _, err = _run(capsys)
+    assert code == 1
+    assert "checksums.json: holds list" in err
+
+
+def test_a_file_in_the_folders_place_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "assets").write_text("x")
+    code, _, err = _run(capsys, "fetch", "fan")
+    assert code == 1
+    assert "assets: is a file" in err
+
+
 # ---- downloads
 
 
@@ -274,7 +301,7 @@ def test_archive_leaves_what_is_wanted_and_keeps_its_checksum(
     digest = hashlib.sha256(b"v 0 0 0\n").hexdigest()
     assert digest in out
     assert "licence: MIT" in out
-    assert asset_fetch.checksums()["ict"]["sha256"] == digest
+    assert asset_fetch.checksums()["ict"] == digest
     assert not (home.parent / "evil").exists()
     # Once it is there, nothing is downloaded unless it is asked for; what changes since is said.
     handler.pages.clear()
@@ -334,6 +361,12 @@ def test_face_alignment_fetches_its_own(
     assert code == 0
     assert (checkpoints_dir() / "s3fd-619a316812.pth").read_bytes() == content
     assert digest in out
+    # Again: the library would keep the file that is there.
+    path = checkpoints_dir() / "s3fd-619a316812.pth"
+    path.write_bytes(b"other")
+    assert _run(capsys, "fetch", "s3fd", "--again")[0] == 0
+    assert path.read_bytes() == content
+    assert path.with_name(f"{path.name}.old").read_bytes() == b"other"
     # What does not fit the checksum in its name is not left where it would be loaded.
     code, _, err = _run(capsys, "fetch", "fan")
     assert code == 1
@@ -357,6 +390,14 @@ def test_insightface_fetches_its_own(
     path = scrfd.find_scrfd()
     assert path == scrfd.models_dir() / "buffalo_l" / "det_10g.onnx"
     assert scrfd.Scrfd(path).name == "insightface"
+    path.write_bytes(b"other")
+    assert _run(capsys, "fetch", "buffalo_l", "--again")[0] == 0
+    assert path.read_bytes() == model
+    # Where that fails, what was there stays.
+    handler.pages.pop("/buffalo_l.zip")
+    path.write_bytes(b"other")
+    assert _run(capsys, "fetch", "buffalo_l", "--again")[0] == 1
+    assert path.read_bytes() == b"other"
     code, _, err = _run(capsys, "fetch", "antelopev2")
     assert code == 1
     assert "antelopev2: not downloaded (File is not a zip file)" in err

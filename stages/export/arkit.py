@@ -94,7 +94,8 @@ def _expression_names(config: Config, head: str) -> tuple[str, ...]:
     lost = {arkit_name(name) for name in every} & set(ARKIT_NAMES) - {arkit_name(name) for name in names}
     if lost:
         logger.warning(
-            f"num_exp_params: {config.num_exp_params} of {len(every)} were tracked; {len(lost)} of ARKit's units lack their shape"
+            f"num_exp_params: {config.num_exp_params} of {len(every)} were tracked; {len(lost)} of ARKit's units lack "
+            f"their shape"
         )
     return names
 
