@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 # The solver's matrices are small: a second thread gains a tenth on an idle machine, and on a busy one the threads'
 # waiting for each other made a solve ten times slower. Before numpy is imported, which reads it once.
@@ -21,6 +20,7 @@ from loguru import logger
 from stages import logs, pipeline
 from stages.config_file import load_config
 from stages.subject import Subject
+from tracker.command_line import OneLineParser
 from tracker.config import Config
 from tracker.errors import InputError, TrackerError
 
@@ -34,24 +34,16 @@ _SUBJECT_FAILURES = (TrackerError, OSError, MemoryError, RuntimeError, Arithmeti
 _GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Usage errors are bad input like any other: one line, exit code 1."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see --help")
-
-
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line.
 
     Raises:
         InputError: an unknown option or a missing one.
     """
-    parser = _Parser(
+    parser = OneLineParser(
         prog="run_tracking.py",
         description="Tracks the head in videos; one config file a subject.",
         epilog="Exit codes: 0 all tracked; 1 usage or bad input; 2 a subject failed (the others were still run).",
-        allow_abbrev=False,
     )
     parser.add_argument("--cfg", nargs="+", required=True, type=Path, metavar="FILE", help="one config file a subject")
     parser.add_argument("--stages", metavar="A,B", help=f"only these stages: {', '.join(pipeline.STAGES)}")
@@ -99,7 +91,7 @@ def _assets(arguments: Sequence[str]) -> int:
 
     try:
         return assets.main(arguments)
-    except InputError as error:
+    except (InputError, OSError) as error:
         logger.error(str(error))
         return BAD_INPUT
     except KeyboardInterrupt:

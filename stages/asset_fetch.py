@@ -12,11 +12,14 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages import files
-from stages.asset_list import ASSETS, Archive, Asset, find
+from stages.asset_list import Archive, Asset, find
+from stages.asset_places import ASSETS
 from tracker.errors import InputError
 
 CHECKSUMS = ASSETS / "checksums.json"
@@ -26,11 +29,12 @@ _CHUNK_BYTES = 1 << 20
 _FAILURES = (OSError, http.client.HTTPException, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError)
 
 
-def fetch(asset: Asset) -> Path:
+def fetch(asset: Asset, again: bool = False) -> Path:
     """Downloads an asset to its place and keeps its checksum.
 
     Args:
         asset: one that can be fetched.
+        again: although it is there; what was there is kept under another name, and comes back where this fails.
 
     Returns:
         Its file.
@@ -40,9 +44,11 @@ def fetch(asset: Asset) -> Path:
     """
     try:
         if asset.library == "face-alignment":
-            _by_face_alignment(asset)
+            with _instead_of(asset.folder() / asset.names[0], again):
+                _by_face_alignment(asset)
         elif asset.library:
-            _by_insightface(asset)
+            with _instead_of(asset.folder(), again):
+                _by_insightface(asset)
         elif asset.archive is not None:
             _by_archive(asset, asset.archive)
     except _FAILURES as error:
@@ -54,9 +60,36 @@ def fetch(asset: Asset) -> Path:
     return path
 
 
-def checksums() -> dict[str, Any]:
-    """What was fetched, by asset: path, sha256, origin; empty where nothing was."""
-    return files.read_json(CHECKSUMS) if CHECKSUMS.is_file() else {}
+@contextmanager
+def _instead_of(path: Path, again: bool) -> Iterator[None]:
+    """Sets a file or folder aside, because the libraries skip what is there; puts it back where nothing replaced it."""
+    old = files.set_aside(path) if again and path.exists() else None
+    try:
+        yield
+    finally:
+        if old is not None and not path.exists():
+            old.rename(path)
+
+
+def checksums() -> dict[str, str]:
+    """The sha256 of what was fetched, by asset; empty where nothing was, or the file is not of this form."""
+    return {
+        name: record["sha256"]
+        for name, record in _records().items()
+        if isinstance(record, dict) and isinstance(record.get("sha256"), str)
+    }
+
+
+def _records() -> dict[str, Any]:
+    """What was fetched, by asset: file, sha256, origin.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    content = files.read_json(CHECKSUMS) if CHECKSUMS.is_file() else {}
+    if not isinstance(content, dict):
+        raise InputError(f"{CHECKSUMS}: holds {type(content).__name__}, not a table of checksums; delete it")
+    return content
 
 
 def sha256(path: Path) -> str:
@@ -184,7 +217,7 @@ def _keep_checksum(asset: Asset, path: Path) -> None:
             f"fetch it again"
         )
     record = {"file": str(path), "sha256": found, "origin": asset.origin}
-    files.write_json(CHECKSUMS, checksums() | {asset.name: record})
+    files.write_json(CHECKSUMS, _records() | {asset.name: record})
 
 
 def _reason(error: BaseException) -> str:

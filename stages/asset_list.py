@@ -1,6 +1,6 @@
 """Files of other people that the tracker can use: what each adds, where it lies, comes from, and under which terms.
 
-A table to be read and changed: nothing here looks at a file.
+A table to be read and changed. The head models' files are searched by the tracker's own rules (`stages.asset_places`).
 """
 
 import os
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages import asset_places
+from stages.asset_places import ASSETS, ICT_DIR, Folders
 from tracker.detectors.fan import WEIGHTS_NAME as FAN_WEIGHTS
 from tracker.detectors.hub import checkpoints_dir
 from tracker.detectors.scrfd import models_dir
-
-ASSETS = Path("assets")
-FLAME_DIR = ASSETS / "FLAME2020"
-ICT_DIR = ASSETS / "ICT-FaceKit"
+from tracker.head.flame_places import MODEL_NAMES
+from tracker.texture_space import NAMES as TEXTURE_NAMES
 
 _FLAME_SITE = "https://flame.is.tue.mpg.de"
 _FLAME_LICENCE = "MPI, non-commercial research (FLAME 2023 Open: CC BY 4.0)"
@@ -48,9 +48,11 @@ class Asset:
         origin: page or repository.
         licence: in a few words.
         registration: 'no', or where.
-        folder: where it is put.
+        place: where it is put; given the folders that the user names.
         names: files any of which shows that it is there, best first.
         further: other folders in which it is found.
+        search: finds it by the tracker's own rules, instead of `names` in `place` and `further`; is given the folders
+            that the user names.
         archive: how it is fetched; None where a library does it, or nobody but you.
         library: the library that fetches it: 'face-alignment' or 'insightface'; empty otherwise.
     """
@@ -60,9 +62,10 @@ class Asset:
     origin: str
     licence: str
     registration: str
-    folder: Callable[[], Path]
+    place: Callable[[Folders], Path]
     names: tuple[str, ...]
     further: tuple[str, ...] = ()
+    search: Callable[[Folders], Path | None] | None = None
     archive: Archive | None = None
     library: str = ""
 
@@ -71,9 +74,13 @@ class Asset:
         """Whether `assets fetch` knows how."""
         return self.archive is not None or bool(self.library)
 
+    def folder(self, folders: Folders = ()) -> Path:
+        """Where it is put, given the folders that the user names."""
+        return self.place(folders)
 
-def _fixed(path: Path) -> Callable[[], Path]:
-    return lambda: path
+
+def _fixed(path: Path) -> Callable[[Folders], Path]:
+    return lambda _folders: path
 
 
 CATALOGUE = (
@@ -83,9 +90,9 @@ CATALOGUE = (
         _FLAME_SITE,
         _FLAME_LICENCE,
         _FLAME_ACCOUNT,
-        _fixed(FLAME_DIR),
-        ("generic_model.pkl", "flame2023.pkl", "flame2023_Open.pkl", "generic_model.npz"),
-        further=("../flame", "FLAME2020", "data/FLAME2020", "FLAME2023", "data"),
+        _fixed(asset_places.FLAME_DIR),
+        MODEL_NAMES,
+        search=asset_places.flame_model,
         archive=Archive(
             "https://download.is.tue.mpg.de/download.php?domain=flame&sfile=FLAME2020.zip&resume=1",
             ("generic_model.pkl",),
@@ -94,23 +101,35 @@ CATALOGUE = (
     ),
     Asset(
         "flame-landmarks",
-        "where the 68 points lie on FLAME; needed with it",
+        "where the 68 points lie on FLAME; needed with it (or FLAME_PyTorch's flame_static_embedding.pkl and "
+        "flame_dynamic_embedding.npy)",
         "https://github.com/Zielon/metrical-tracker (data/), also in DECA and MICA",
         _FLAME_LICENCE,
         _NONE,
-        _fixed(FLAME_DIR),
+        asset_places.flame_folder,
         ("landmark_embedding.npy",),
-        further=("../flame", "data"),
+        search=asset_places.companion(asset_places.landmarks68),
+    ),
+    Asset(
+        "flame-template",
+        "FLAME's mesh with texture coordinates; needed with it (or head_template_uv.obj, head_template_mesh.obj, "
+        "uv_template.obj)",
+        "https://github.com/yfeng95/DECA (data/), also in MICA (data/FLAME2020/) and metrical-tracker",
+        _FLAME_LICENCE,
+        _NONE,
+        asset_places.flame_folder,
+        ("head_template.obj",),
+        search=asset_places.companion(lambda places: places.template),
     ),
     Asset(
         "flame-facemesh",
-        "where 105 of FaceMesh's points lie on FLAME; needed with it",
+        "where 105 of FaceMesh's points lie on FLAME; without it 45 of the 68 points stand for them",
         "https://github.com/Zielon/metrical-tracker (flame/mediapipe/)",
         _FLAME_LICENCE,
         _NONE,
-        _fixed(FLAME_DIR),
+        asset_places.flame_folder,
         ("mediapipe_landmark_embedding.npz",),
-        further=("../flame", "flame/mediapipe", "../flame/mediapipe", "../../flame/mediapipe"),
+        search=asset_places.companion(lambda places: places.facemesh),
     ),
     Asset(
         "flame-masks",
@@ -118,10 +137,20 @@ CATALOGUE = (
         _FLAME_SITE,
         _FLAME_LICENCE,
         _NONE,
-        _fixed(FLAME_DIR),
+        asset_places.flame_folder,
         ("FLAME_masks.pkl",),
-        further=("../flame", "FLAME_masks", "FLAME2020/FLAME_masks", "data/FLAME2020/FLAME_masks"),
+        search=asset_places.companion(lambda places: places.masks),
         archive=Archive("https://files.is.tue.mpg.de/tbolkart/FLAME/FLAME_masks.zip", ("FLAME_masks.pkl",)),
+    ),
+    Asset(
+        "flame-eyelids",
+        "FLAME's shut lids (with r_eyelid.npy beside it); without them they are made from the eyes' rims",
+        "https://github.com/Zielon/metrical-tracker (flame/blendshapes/)",
+        _FLAME_LICENCE,
+        _NONE,
+        asset_places.flame_folder,
+        ("l_eyelid.npy",),
+        search=asset_places.companion(asset_places.lids),
     ),
     Asset(
         "flame-texture",
@@ -129,9 +158,9 @@ CATALOGUE = (
         _FLAME_SITE,
         "CC BY-NC-SA 4.0",
         _FLAME_ACCOUNT,
-        _fixed(FLAME_DIR),
-        ("FLAME_texture.npz", "FLAME_albedo_from_BFM.npz"),
-        further=("../flame", "FLAME2020", "data/FLAME2020"),
+        asset_places.flame_folder,
+        TEXTURE_NAMES,
+        search=asset_places.texture_space,
         archive=Archive(
             "https://download.is.tue.mpg.de/download.php?domain=flame&resume=1&sfile=TextureSpace.zip",
             ("FLAME_texture.npz",),
@@ -155,8 +184,8 @@ CATALOGUE = (
         "MIT",
         _NONE,
         _fixed(ICT_DIR),
-        ("FaceXModel/generic_neutral_mesh.obj", "generic_neutral_mesh.obj"),
-        further=("..", "../ict_facekit"),
+        ("FaceXModel/generic_neutral_mesh.obj",),
+        search=asset_places.ict_mesh,
         archive=Archive("https://github.com/ICT-VGL/ICT-FaceKit/archive/HEAD.zip", ("FaceXModel/", "LICENSE")),
     ),
     Asset(
@@ -165,7 +194,7 @@ CATALOGUE = (
         "https://github.com/1adrianb/face-alignment",
         "BSD 3-Clause",
         _NONE,
-        checkpoints_dir,
+        lambda _folders: checkpoints_dir(),
         (FAN_WEIGHTS,),
         library="face-alignment",
     ),
@@ -175,7 +204,7 @@ CATALOGUE = (
         "https://github.com/1adrianb/face-alignment",
         "BSD 3-Clause",
         _NONE,
-        checkpoints_dir,
+        lambda _folders: checkpoints_dir(),
         (_S3FD,),
         library="face-alignment",
     ),
@@ -185,7 +214,7 @@ CATALOGUE = (
         "https://github.com/deepinsight/insightface",
         "insightface, non-commercial research",
         _NONE,
-        lambda: models_dir() / "antelopev2",
+        lambda _folders: models_dir() / "antelopev2",
         ("scrfd_10g_bnkps.onnx", "antelopev2/scrfd_10g_bnkps.onnx"),
         library="insightface",
     ),
@@ -195,15 +224,17 @@ CATALOGUE = (
         "https://github.com/deepinsight/insightface",
         "insightface, non-commercial research",
         _NONE,
-        lambda: models_dir() / "buffalo_l",
+        lambda _folders: models_dir() / "buffalo_l",
         ("det_10g.onnx", "buffalo_l/det_10g.onnx"),
         library="insightface",
     ),
 )
 
 
-def find(asset: Asset, folders: tuple[Path, ...] = ()) -> Path | None:
+def find(asset: Asset, folders: Folders = ()) -> Path | None:
     """An asset's file, in its own folder or in folders that the user names; None where it is missing."""
+    if asset.search is not None:
+        return asset.search(folders)
     for base in (asset.folder(), *folders):
         for sub in (".", *asset.further):
             for name in asset.names:

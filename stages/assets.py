@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from stages import asset_places
 from stages.asset_fetch import checksums, fetch, sha256
-from stages.asset_list import ASSETS, CATALOGUE, Asset, find
+from stages.asset_list import CATALOGUE, Asset, find
+from stages.asset_places import ASSETS
+from tracker.command_line import OneLineParser
 from tracker.config import Config
 from tracker.errors import InputError
-
-# Config keys that name an asset's place.
-_KEYS = {"flame": "flame_geom_path", "mica": "mica_path", "ict": "head_path"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _list(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="run_tracking.py assets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="further folders to look in")
@@ -41,7 +41,7 @@ def _list(arguments: Sequence[str]) -> None:
             raise InputError(f"{folder}: no such folder; name one that holds assets, or leave it out")
     known = checksums()
     for asset in CATALOGUE:
-        _say(describe(asset, folders, known.get(asset.name, {}).get("sha256", "")))
+        _say(describe(asset, folders, known.get(asset.name, "")))
     for line in config_lines(folders):
         _say(line)
 
@@ -61,7 +61,7 @@ def describe(asset: Asset, folders: tuple[Path, ...], checksum: str) -> str:
         return f"found    {asset.name: <16} {path}{note}"
     lines = [
         f"missing  {asset.name: <16} {asset.adds}",
-        f"{'': <25} place: {asset.folder() / asset.names[0]}",
+        f"{'': <25} place: {asset.folder(folders) / asset.names[0]}",
         f"{'': <25} from: {asset.origin}",
         f"{'': <25} licence: {asset.licence}; registration: {asset.registration}",
     ]
@@ -71,23 +71,30 @@ def describe(asset: Asset, folders: tuple[Path, ...], checksum: str) -> str:
 
 
 def config_lines(folders: tuple[Path, ...]) -> list[str]:
-    """The config keys that point at what lies elsewhere than where the tracker looks by itself."""
+    """The config keys that point at what lies elsewhere than where the tracker looks by itself.
+
+    All of them may stand in one config: ICT-FaceKit, where FLAME is there, too, is an alternative in comments.
+    """
     lines = []
-    for asset in CATALOGUE:
-        path = find(asset, folders)
-        if path is None or asset.name not in _KEYS:
-            continue
-        key = _KEYS[asset.name]
-        default = Config.model_fields[key].default
-        # An empty default stands for the asset's own places.
-        known = Path(default) if default else find(asset)
-        if path != known:
-            lines.append(f"{key}: {path if default else path.parent}")
+    model = asset_places.flame_model(folders)
+    if model != asset_places.flame_model():
+        lines.append(f"flame_geom_path: {model}")
+    texture = asset_places.texture_space(folders)
+    if model is not None and texture != asset_places.texture_beside_flame(folders):
+        lines.append(f"tex_space_path: {texture}")
+    (mica,) = [asset for asset in CATALOGUE if asset.name == "mica"]
+    weights = find(mica, folders)
+    if weights not in (None, Path(Config.model_fields["mica_path"].default)):
+        lines.append(f"mica_path: {weights}")
+    mesh = asset_places.ict_mesh(folders)
+    if mesh is not None and mesh != asset_places.ict_mesh():
+        place = f"head_path: {mesh.parent}"
+        lines += [place] if model is None else ["# or, instead of FLAME:", "# head: ict", f"# {place}"]
     return ["", "To use these, put into your config:", *lines] if lines else []
 
 
 def _fetch(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="run_tracking.py assets fetch", description="Downloads assets.")
+    parser = OneLineParser(prog="run_tracking.py assets fetch", description="Downloads assets.")
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--again", action="store_true", help="although it is there")
     options = parser.parse_args(arguments)
@@ -102,6 +109,8 @@ def _fetch(arguments: Sequence[str]) -> None:
                 f"assets fetch {name}: get it from {asset.origin} yourself (licence: {asset.licence}) and put it into "
                 f"{asset.folder()}"
             )
+    if ASSETS.exists() and not ASSETS.is_dir():
+        raise InputError(f"{ASSETS}: is a file; move it away, the downloads go into a folder of that name")
     ASSETS.mkdir(exist_ok=True)
     for name in options.names:
         asset = by_name[name]
@@ -109,7 +118,7 @@ def _fetch(arguments: Sequence[str]) -> None:
         if path is not None and not options.again:
             _say(f"{name}: already there, {path}")
             continue
-        path = fetch(asset)
+        path = fetch(asset, again=path is not None)
         _say(f"{name}: {path}, sha256 {sha256(path)}; licence: {asset.licence}")
 
 

@@ -4,7 +4,6 @@ A tool beside the stages, not one of them. `make` renders a clip from the generi
 of Eileen Collins, which scikit-image carries, and writes video.mp4 and truth.npz. `score` compares a track with it.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from loguru import logger
 from stages import logs
 from stages.demo_score import GENERIC_HEAD, score, table, truth_path
 from stages.encode import encode_frames
+from tracker.command_line import OneLineParser
 from tracker.demo.build import build_scene
 from tracker.demo.scene import Scene
 from tracker.demo.spec import DemoSpec
@@ -86,7 +86,7 @@ def render_all(scene: Scene) -> Iterator[np.ndarray]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m stages.demo", description=__doc__.splitlines()[0])
+    parser = OneLineParser(prog="python -m stages.demo", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     maker = commands.add_parser("make", help="render a clip with known truth")
     maker.add_argument("clip", type=Path, help="folder that receives video.mp4 and truth.npz")
@@ -97,9 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scorer.add_argument("clip", type=Path, help="input folder of the clip")
     scorer.add_argument("output", type=Path, help="output folder of the track")
     commands.add_parser("list", help="name the variants")
-    given = parser.parse_args(arguments)
     logs.log_to_console()
     try:
+        given = parser.parse_args(arguments)
         if given.command == "make":
             make(given.clip, variant(given.variant, given.seed, given.frames))
             logger.info(f"{given.clip / 'video.mp4'} and {truth_path(given.clip)} written")

@@ -14,6 +14,7 @@ import numpy as np
 from loguru import logger
 
 from stages import files, logs
+from tracker.command_line import OneLineParser
 from tracker.errors import InputError, TrackerError
 from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_bias
 from tracker.head.measure_bias import PEOPLE, measure_bias
@@ -22,16 +23,16 @@ from tracker.head.store import load_head
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--identities", type=int, default=PEOPLE, help="number of rendered identities")
     parser.add_argument("--every", type=int, default=1, help="use every n-th of 60 frames of a clip")
     parser.add_argument("--head", type=Path, default=GENERIC_HEAD_PATH, help="head model (npz of this project)")
     parser.add_argument(
         "--lids-only", action="store_true", help="keep the offsets that lie beside the model, measure the lids anew"
     )
-    options = parser.parse_args(arguments)
     logs.log_to_console()
     try:
+        options = parser.parse_args(arguments)
         # Without the bias that is measured anew, which may be damaged or of an older version.
         model = load_head(options.head)
         kept = load_bias(model, options.head) if options.lids_only else None

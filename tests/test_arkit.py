@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,12 +115,11 @@ def test_head_angles_are_yaw_pitch_roll(axis: tuple[int, ...], sign_of: tuple[in
     np.testing.assert_allclose(arkit.head_angles((facing @ turn).numpy()), 0.2 * np.array(sign_of), atol=1e-12)
 
 
-def _track(folder: Path, head: str = "generic", count: int = 5) -> tuple[Path, list[FrameState]]:
+def _track(folder: Path, head: str = "generic", count: int = 5, **keys: Any) -> tuple[Path, list[FrameState]]:
     """A small track whose jaw opens, lids close, gaze and head turn."""
     output = folder / "anna"
-    config = Config(
-        actor=str(folder / "input"), save_folder=str(folder), config_name="anna", head="generic", begin_frames=2
-    )
+    keys = {"head": "generic", **keys}
+    config = Config(actor=str(folder / "input"), save_folder=str(folder), config_name="anna", begin_frames=2, **keys)
     files.write_text(output / "config.yml", dump_config(config))
     model = load_generic()
     states = []
@@ -190,11 +190,42 @@ def test_bad_input_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     for path in (output / "checkpoint").iterdir():
         path.unlink()
     assert arkit.main([str(output)]) == 1
-    lines = [line for line in capfd.readouterr().err.splitlines() if "ERROR" in line]
-    assert len(lines) == 3
+    assert arkit.main([]) == 1
+    assert arkit.main([str(output), str(output), "--to", "a"]) == 1
+    other, _ = _track(tmp_path / "other", count=1)
+    (tmp_path / "file").write_text("x")
+    assert arkit.main([str(other), "--to", str(tmp_path / "file")]) == 1
+    assert arkit.main([str(other), "--to", str(tmp_path / "file" / "below")]) == 1
+    said = capfd.readouterr().err
+    assert "usage:" not in said
+    lines = [line for line in said.splitlines() if "ERROR" in line]
+    assert len(lines) == 7
+    assert "required: output; see --help" in lines[3]
+    assert "--to takes one subject" in lines[4]
+    assert "is a file; name a folder" in lines[5]
     assert "no config.yml" in lines[0]
     assert "tracked with head 'flame'" in lines[1]
     assert "no checkpoints" in lines[2]
+
+
+def test_the_track_says_which_head_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A track of `head: auto`, made before FLAME was put there."""
+    monkeypatch.chdir(tmp_path)
+    output, _ = _track(tmp_path, count=1, head="generic")
+    text = (output / "config.yml").read_text()
+    (output / "config.yml").write_text(text.replace("head: generic", "head: auto"))
+    files.write_bytes(tmp_path / "assets/FLAME2020/generic_model.pkl", b"x")
+    arkit.export(output)
+    assert json.loads((output / "arkit.json").read_text())["head"] == "generic"
+
+
+def test_cut_expressions_are_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    output, _ = _track(tmp_path, count=1, num_exp_params=5)
+    assert arkit.main([str(output)]) == 0
+    assert "num_exp_params: 5 of 50 were tracked; " in capfd.readouterr().err
+    output, _ = _track(tmp_path / "none", count=1, num_exp_params=0)
+    assert arkit.main([str(output)]) == 1
+    assert "num_exp_params: 0 leaves none of ARKit's expressions" in capfd.readouterr().err
 
 
 def test_a_head_without_names_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,17 @@ from typing import Any
 
 import pytest
 import tiny_scrfd
+import yaml
 
 import run_tracking
 from stages import asset_fetch, asset_list, assets, files
 from stages.asset_list import CATALOGUE, Archive
+from tracker.config import Config
 from tracker.detectors import fan, scrfd
 from tracker.detectors.hub import checkpoints_dir
+from tracker.head.flame_places import flame_files
+from tracker.head_choice import flame_path, head_name
+from tracker.texture_space import find_texture_space
 
 
 def _zip(members: dict[str, bytes]) -> bytes:
@@ -124,7 +129,7 @@ def test_names_are_unique_and_fetching_has_one_way() -> None:
 
 def test_what_is_there_is_found(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     places = [
-        "assets/FLAME2020/flame2023_Open.pkl",
+        "assets/FLAME2023/flame2023.pkl",
         "assets/mica.tar",
         "assets/FaceXModel/generic_neutral_mesh.obj",
         f".insightface/models/antelopev2/antelopev2/{scrfd.PACKS[0][1]}",
@@ -136,10 +141,86 @@ def test_what_is_there_is_found(home: Path, capsys: pytest.CaptureFixture[str]) 
     found = [line.split()[1:] for line in out.splitlines() if line.startswith("found")]
     assert [name for name, _ in found] == ["flame", "mica", "ict", "fan", "antelopev2"]
     assert all((home / path).is_file() for _, path in found)
-    # The config looks for FLAME 2020 by itself; ICT-FaceKit is looked for in several places.
-    assert out.endswith("put into your config:\nflame_geom_path: assets/FLAME2020/flame2023_Open.pkl\n")
-    files.write_bytes(home / "assets/FLAME2020/generic_model.pkl", b"x")
-    assert "put into your config" not in _run(capsys)[1]
+    # The tracker finds all of them by itself.
+    assert "put into your config" not in out
+    # What is still missing belongs beside the model that is there.
+    assert "place: assets/FLAME2023/landmark_embedding.npy" in out
+
+
+def _found(out: str) -> dict[str, str]:
+    rows = (line.split() for line in out.splitlines() if line.startswith("found"))
+    return {row[1]: row[2] for row in rows}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "assets/FLAME2020/generic_model.pkl",
+        "assets/FLAME2020/flame2023_Open.pkl",
+        "assets/FLAME2023/flame2023.pkl",
+        "assets/flame/generic_model.pkl",
+        "assets/generic_model.npz",
+    ],
+)
+def test_what_is_found_is_what_the_tracker_takes(home: Path, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """FLAME, its companions in the model's folder and in FLAME 2020's, and its texture space."""
+    others = {
+        "flame-landmarks": "landmark_embedding.npy",
+        "flame-template": "head_template.obj",
+        "flame-masks": "FLAME_masks.pkl",
+        "flame-texture": "FLAME_texture.npz",
+    }
+    files.write_bytes(home / place, b"x")
+    for name in others.values():
+        files.write_bytes(home / "assets/FLAME2020" / name, b"x")
+    config = Config(actor="a")
+    taken = {path.name: path for path in flame_files(flame_path(config))}
+    model = next(iter(taken.values()), None)
+    texture = find_texture_space("", [model]) if model else Path("assets/FLAME2020/FLAME_texture.npz")
+    found = _found(_run(capsys)[1])
+    assert ("flame" in found) == (head_name(config) == "flame")
+    assert found.get("flame") == (str(model) if model else None)
+    assert found.get("flame-texture") == (str(texture) if texture else None)
+    if model:
+        for asset in ("flame-landmarks", "flame-template", "flame-masks"):
+            expected = taken.get(others[asset])
+            assert found.get(asset) == (str(expected) if expected else None)
+
+
+def test_two_files_that_belong_together_count_together(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("flame_static_embedding.pkl", "l_eyelid.npy"):
+        files.write_bytes(home / "assets/FLAME2020" / name, b"x")
+    assert not _found(_run(capsys)[1])
+    for name in ("flame_dynamic_embedding.npy", "r_eyelid.npy"):
+        files.write_bytes(home / "assets/FLAME2020" / name, b"x")
+    assert set(_found(_run(capsys)[1])) == {"flame-landmarks", "flame-eyelids"}
+
+
+def test_icts_files_count_where_the_tracker_looks(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files.write_bytes(home / "assets/generic_neutral_mesh.obj", b"x")
+    assert "ict" not in _found(_run(capsys)[1])
+    files.write_bytes(home / "assets/ict_facekit/generic_neutral_mesh.obj", b"x")
+    assert _found(_run(capsys)[1])["ict"] == "assets/ict_facekit/generic_neutral_mesh.obj"
+
+
+def test_printed_keys_may_be_pasted_together(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in (
+        "there/FLAME2020/generic_model.pkl",
+        "there/FaceXModel/generic_neutral_mesh.obj",
+        "there/data/FLAME_albedo_from_BFM.npz",
+        "there/mica.tar",
+    ):
+        files.write_bytes(home / place, b"x")
+    _, out, _ = _run(capsys, "there")
+    text = out.partition("put into your config:\n")[2]
+    config = Config(actor="a", **yaml.safe_load(text))
+    assert head_name(config) == "flame"
+    assert flame_path(config) == Path("there/FLAME2020/generic_model.pkl")
+    assert config.tex_space_path == "there/data/FLAME_albedo_from_BFM.npz"
+    assert config.mica_path == "there/mica.tar"
+    # The alternative stands in comments.
+    other = Config(actor="a", **yaml.safe_load(text.partition("# or")[2].partition("\n")[2].replace("# ", "")))
+    assert (other.head, other.head_path) == ("ict", "there/FaceXModel")
 
 
 def test_folders_of_metrical_tracker_are_found_by_pointing_at_them(
@@ -165,6 +246,33 @@ def test_folders_of_metrical_tracker_are_found_by_pointing_at_them(
     code, _, err = _run(capsys, "nowhere")
     assert code == 1
     assert "nowhere: no such folder" in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--foo"], ["fetch"], ["fetch", "ict", "--agai"], ["fetch", "--again"]], ids=" ".join
+)
+def test_usage_errors_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = _run(capsys, *arguments)
+    assert code == 1
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.endswith("see --help")
+
+
+def test_other_contents_of_checksums_are_no_traceback(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files.write_text(home / "assets/checksums.json", '{"flame-masks": 3, "ict": {"sha256": 4}}')
+    assert _run(capsys)[0] == 0
+    files.write_text(home / "assets/checksums.json", "[]")
+    code, _, err = _run(capsys)
+    assert code == 1
+    assert "checksums.json: holds list" in err
+
+
+def test_a_file_in_the_folders_place_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "assets").write_text("x")
+    code, _, err = _run(capsys, "fetch", "fan")
+    assert code == 1
+    assert "assets: is a file" in err
 
 
 # ---- downloads
@@ -193,7 +301,7 @@ def test_archive_leaves_what_is_wanted_and_keeps_its_checksum(
     digest = hashlib.sha256(b"v 0 0 0\n").hexdigest()
     assert digest in out
     assert "licence: MIT" in out
-    assert asset_fetch.checksums()["ict"]["sha256"] == digest
+    assert asset_fetch.checksums()["ict"] == digest
     assert not (home.parent / "evil").exists()
     # Once it is there, nothing is downloaded unless it is asked for; what changes since is said.
     handler.pages.clear()
@@ -253,6 +361,12 @@ def test_face_alignment_fetches_its_own(
     assert code == 0
     assert (checkpoints_dir() / "s3fd-619a316812.pth").read_bytes() == content
     assert digest in out
+    # Again: the library would keep the file that is there.
+    path = checkpoints_dir() / "s3fd-619a316812.pth"
+    path.write_bytes(b"other")
+    assert _run(capsys, "fetch", "s3fd", "--again")[0] == 0
+    assert path.read_bytes() == content
+    assert path.with_name(f"{path.name}.old").read_bytes() == b"other"
     # What does not fit the checksum in its name is not left where it would be loaded.
     code, _, err = _run(capsys, "fetch", "fan")
     assert code == 1
@@ -276,6 +390,14 @@ def test_insightface_fetches_its_own(
     path = scrfd.find_scrfd()
     assert path == scrfd.models_dir() / "buffalo_l" / "det_10g.onnx"
     assert scrfd.Scrfd(path).name == "insightface"
+    path.write_bytes(b"other")
+    assert _run(capsys, "fetch", "buffalo_l", "--again")[0] == 0
+    assert path.read_bytes() == model
+    # Where that fails, what was there stays.
+    handler.pages.pop("/buffalo_l.zip")
+    path.write_bytes(b"other")
+    assert _run(capsys, "fetch", "buffalo_l", "--again")[0] == 1
+    assert path.read_bytes() == b"other"
     code, _, err = _run(capsys, "fetch", "antelopev2")
     assert code == 1
     assert "antelopev2: not downloaded (File is not a zip file)" in err

@@ -267,6 +267,50 @@ def test_no_such_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "none.npz" in said
 
 
+def test_a_file_that_is_there_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: embed.FoundEmbedding, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(embed, "find_embedding", lambda *_: calls.append(0) or found)
+    monkeypatch.chdir(tmp_path)
+    usual = Path("generic_mediapipe_landmark_embedding.npz")
+    usual.write_bytes(b"published")
+    assert embed.main(["generic"]) == 1
+    assert "is there already; name another file" in capsys.readouterr().err
+    assert usual.read_bytes() == b"published"
+    # Nor is anything rendered for a place that cannot be written.
+    for target in ("/proc/x/y.npz", str(usual / "y.npz"), "."):
+        assert embed.main(["generic", "--out", target]) == 1
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == 1
+        assert "cannot be written" in said
+    assert not calls
+    assert embed.main(["generic", "--out", str(usual)]) == 0
+    assert usual.read_bytes() != b"published"
+
+
+def test_models_are_those_that_the_tracker_finds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from tracker.head import flame
+
+    monkeypatch.chdir(tmp_path)
+    model = Path("assets/FLAME2023/flame2023.pkl")
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"x")
+    monkeypatch.setattr(flame, "load_flame", lambda path: path)
+    loaded, place = embed.load_any("flame")
+    assert loaded == model
+    assert place.parent == model.parent
+    with pytest.raises(InputError, match="no FaceXModel folder of ICT-FaceKit"):
+        embed.load_any("ict")
+
+
+@pytest.mark.parametrize("arguments", [[], ["generic", "--peop", "3"], ["generic", "--people", "1"]])
+def test_usage_errors_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert embed.main(arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("see --help")
+
+
 def test_a_flame_format_model_is_embedded(shared_dir: Path) -> None:
     model, place = embed.load_any(str(shared_dir / "flame_like" / "generic_model.npz"))
     assert place.name == "mediapipe_landmark_embedding.npz"

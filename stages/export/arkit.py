@@ -20,11 +20,12 @@ from loguru import logger
 from stages import files, logs
 from stages.config_file import load_config
 from stages.subject import Subject
+from tracker.command_line import OneLineParser
 from tracker.config import Config
 from tracker.errors import InputError, TrackerError
 from tracker.frame_file import gaze_angles
 from tracker.frame_read import check_head, extrinsics, load_frame, matrix_from_6d
-from tracker.head.arkit import ARKIT_NAMES, FacePose, arkit_curves, has_arkit_names
+from tracker.head.arkit import ARKIT_NAMES, FacePose, arkit_curves, arkit_name, has_arkit_names
 from tracker.head_choice import load_head_model
 
 ROTATIONS = (
@@ -32,6 +33,8 @@ ROTATIONS = (
     *("LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch", "RightEyeRoll"),
 )
 HEADER = ("Timecode", "BlendShapeCount", *(name[0].upper() + name[1:] for name in ARKIT_NAMES), *ROTATIONS)
+# Heads whose expressions have names.
+_NAMED_HEADS = ("ict", "generic")
 # The camera looks at the face: a head that faces it has this rotation.
 _FACING = np.diag([1.0, -1.0, -1.0])
 
@@ -49,17 +52,52 @@ def curves(subject: Subject, config: Config) -> list[dict[str, Any]]:
         positive to the subject's left, pitch positive down, roll positive towards the subject's right shoulder.
 
     Raises:
-        InputError: no checkpoints, or the head model's expressions have no ARKit names.
+        InputError: no checkpoints, a head's files are missing, or its expressions have no ARKit names.
     """
-    model = load_head_model(config)
-    if not has_arkit_names(model.expression_names):
-        raise InputError(
-            f"{subject.checkpoint_dir}: head '{model.name}' has no expressions with ARKit's names; track with head: ict"
-        )
     paths = sorted(subject.checkpoint_dir.glob("*.frame"))
     if not paths:
         raise InputError(f"{subject.checkpoint_dir}: no checkpoints; run the tracking stage first")
-    return [_row(load_frame(path), model.expression_names, model.name, config) for path in paths]
+    head = tracked_head(paths[0])
+    names = _expression_names(config, head)
+    return [_row(load_frame(path), names, head, config) for path in paths]
+
+
+def tracked_head(path: Path) -> str:
+    """Name of the head model that a checkpoint was tracked with.
+
+    Raises:
+        InputError: the file is damaged, or its head's expressions have no ARKit names.
+    """
+    head = str(load_frame(path).get("model", "flame"))
+    if head not in _NAMED_HEADS:
+        raise InputError(f"{path}: tracked with head '{head}', whose expressions have no names; track with head: ict")
+    return head
+
+
+def _expression_names(config: Config, head: str) -> tuple[str, ...]:
+    """Names of the expressions that were tracked, the first `num_exp_params` of the head's.
+
+    Raises:
+        InputError: none of them is ARKit's, or the head's files are missing.
+    """
+    # Of the track, not what `head: auto` stands for today; and whole, to know what was cut.
+    changes = {"head": head, "num_exp_params": Config.model_fields["num_exp_params"].default}
+    every = load_head_model(config.model_copy(update=changes)).expression_names
+    names = every[: config.num_exp_params]
+    if not has_arkit_names(every):
+        raise InputError(f"head '{head}' has no expressions with ARKit's names; track with head: ict")
+    if not has_arkit_names(names):
+        raise InputError(
+            f"num_exp_params: {config.num_exp_params} leaves none of ARKit's expressions of head '{head}'; track with "
+            f"{len(every)}"
+        )
+    lost = {arkit_name(name) for name in every} & set(ARKIT_NAMES) - {arkit_name(name) for name in names}
+    if lost:
+        logger.warning(
+            f"num_exp_params: {config.num_exp_params} of {len(every)} were tracked; {len(lost)} of ARKit's units lack "
+            f"their shape"
+        )
+    return names
 
 
 def _row(frame: dict[str, Any], names: tuple[str, ...], head: str, config: Config) -> dict[str, Any]:
@@ -152,16 +190,18 @@ def export(output: Path, target: Path | None = None) -> tuple[Path, Path]:
         Their paths.
 
     Raises:
-        InputError: not a tracked subject, or a head without ARKit's names.
+        InputError: not a tracked subject, a head without ARKit's names, or a target that is a file.
     """
     config_path = output / "config.yml"
     if not config_path.is_file():
         raise InputError(f"{output}: no config.yml; name the output folder of a tracked subject, e.g. output/anna")
+    folder = output if target is None else target
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--to {folder}: is a file; name a folder")
     config, _ = load_config(config_path)
     subject = Subject(Path(config.actor), output, config.begin_frames, config.end_frames)
     rows = curves(subject, config)
-    folder = output if target is None else target
-    head = str(load_frame(sorted(subject.checkpoint_dir.glob("*.frame"))[0]).get("model", ""))
+    head = tracked_head(min(subject.checkpoint_dir.glob("*.frame")))
     files.write_text(folder / "arkit.csv", csv_text(rows))
     files.write_json(folder / "arkit.json", json_value(rows, config, head))
     return folder / "arkit.csv", folder / "arkit.json"
@@ -169,22 +209,22 @@ def export(output: Path, target: Path | None = None) -> tuple[Path, Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m stages.export.arkit",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("output", type=Path, nargs="+", help="output folder of a tracked subject")
     parser.add_argument("--to", type=Path, help="folder that receives the files of one subject; default its own")
-    given = parser.parse_args(arguments)
-    if given.to is not None and len(given.output) > 1:
-        parser.error("--to takes one subject")
     logs.log_to_console()
     try:
+        given = parser.parse_args(arguments)
+        if given.to is not None and len(given.output) > 1:
+            parser.error("--to takes one subject")
         for output in given.output:
             for path in export(output, given.to):
                 logger.info(f"{path}")
-    except TrackerError as error:
+    except (TrackerError, OSError) as error:
         logger.error(str(error))
         return 1
     return 0

@@ -50,8 +50,8 @@ class FacePose:
 
 
 def has_arkit_names(names: tuple[str, ...]) -> bool:
-    """Whether a head model's expressions are named as ARKit's units are."""
-    return "mouthFunnel" in names
+    """Whether some of a head model's expressions are named as ARKit's units are."""
+    return any(arkit_name(name) in ARKIT_NAMES for name in names)
 
 
 def arkit_curves(names: tuple[str, ...], face: FacePose) -> np.ndarray:

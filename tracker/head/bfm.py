@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tracker.bfm_albedo import read_bfm_colour, read_inpainting, read_texel_correspondence, write_albedo_space
+from tracker.command_line import OneLineParser
 from tracker.errors import InputError
 from tracker.head.flame_arrays import read_flame_arrays
 from tracker.head.flame_places import model_file
@@ -23,8 +24,8 @@ from tracker.head.flame_places import model_file
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    args = _parser().parse_args(arguments)
     try:
+        args = _parser().parse_args(arguments)
         said = convert_albedo(args) if args.command == "albedo" else convert_mesh(args)
     except InputError as error:
         sys.stderr.write(f"{error}\n")
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tracker.head.bfm", description="Basel Face Model to FLAME.")
+    parser = OneLineParser(prog="python -m tracker.head.bfm", description="Basel Face Model to FLAME.")
     commands = parser.add_subparsers(dest="command", required=True)
     albedo = commands.add_parser("albedo", help="BFM's colours as a texture space of FLAME")
     albedo.add_argument("model", type=Path, help="model2017-1_bfm_nomouth.h5")

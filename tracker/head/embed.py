@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tracker.command_line import OneLineParser
 from tracker.errors import InputError, TrackerError
 from tracker.head.surface_places import kinds, lift, mean_direction, mirrored_numbers, on_surface, robust_mean
 from tracker.landmark_set import COUNT
@@ -156,20 +157,20 @@ def load_any(text: str) -> tuple["HeadModel", Path]:
         InputError: no such model.
     """
     from tracker.head.flame import load_flame
-    from tracker.head.flame_places import is_flame, model_file
+    from tracker.head.flame_places import find_flame, is_flame, model_file
     from tracker.head.generic import load_generic
-    from tracker.head.ict import build_ict, find_ict
+    from tracker.head.ict import build_ict, find_ict, ict_folder
     from tracker.head.ict_files import read_folder
 
     name = "mediapipe_landmark_embedding.npz"
     if text == "generic":
         return load_generic(), Path(f"generic_{name}")
     path = Path(text)
-    ict = find_ict(None if text == "ict" else path)
+    ict = ict_folder() if text == "ict" else find_ict(path)
     if ict is not None:
         return build_ict(read_folder(ict)), Path(f"ict_{name}")
     if text == "flame":
-        path = Path("assets/FLAME2020")
+        path = find_flame(Path("assets")) or Path("assets/FLAME2020")
     if path.is_dir() or is_flame(path) or (path.parent / "landmark_embedding.npy").is_file():
         return load_flame(path), (model_file(path) or path).parent / name
     return load_generic(path), path.with_name(f"{path.stem}_{name}")
@@ -194,7 +195,7 @@ def report(found: FoundEmbedding, each: bool) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m tracker.head.embed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", metavar="MODEL", help="generic, flame, ict, a model's file, or its folder")
@@ -202,23 +203,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--people", type=int, default=PEOPLE, help="rendered identities")
     parser.add_argument("--views", type=int, default=VIEWS, help="views of each")
     parser.add_argument("--each", action="store_true", help="print each point's repeatability and view spread")
-    given = parser.parse_args(arguments)
-    if given.people < 2 or given.views < 2:
-        parser.error("at least 2 people and 2 views are needed")
     try:
+        given = parser.parse_args(arguments)
+        if given.people < 2 or given.views < 2:
+            parser.error("at least 2 people and 2 views are needed")
         model, usual = load_any(given.model)
+        target = _writable(given.out, usual)
         found = find_embedding(model, given.people, given.views, lambda words: _say(words, sys.stderr))
-    except TrackerError as error:
+        temporary = target.with_name(f"{target.name}.tmp")
+        found.save(temporary)
+        os.replace(temporary, target)
+    except (TrackerError, OSError) as error:
         _say(str(error), sys.stderr)
         return 1
-    target = usual if given.out is None else given.out
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.tmp")
-    found.save(temporary)
-    os.replace(temporary, target)
     sys.stdout.write(report(found, given.each))
     _say(f"written to {target}", sys.stderr)
     return 0
+
+
+def _writable(asked: Path | None, usual: Path) -> Path:
+    """The file to write, before minutes are spent on it.
+
+    Raises:
+        InputError: it cannot be written, or is there and was not named by --out.
+    """
+    if asked is None and usual.exists():
+        raise InputError(f"{usual}: is there already; name another file, or this one to overwrite it, by --out")
+    target = usual if asked is None else asked
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {target}: cannot be written ({error.strerror}); name another file") from error
+    if target.is_dir() or not os.access(target.parent, os.W_OK):
+        raise InputError(f"--out {target}: cannot be written; name a file in a folder of yours")
+    return target
 
 
 def _say(words: str, stream: "object") -> None:

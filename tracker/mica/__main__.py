@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from tracker.atomic_write import check_writable, write_bytes
+from tracker.command_line import OneLineParser
 from tracker.detectors.scrfd import find_scrfd
 from tracker.errors import InputError
 from tracker.mica.align import aligned, network_input
@@ -51,7 +52,7 @@ def _export(arguments: Sequence[str]) -> None:
     """`export [--weights FILE] [--output FILE]`."""
     from tracker.mica.export import export_onnx
 
-    parser = argparse.ArgumentParser(prog="python -m tracker.mica export", description="Writes MICA for onnxruntime.")
+    parser = OneLineParser(prog="python -m tracker.mica export", description="Writes MICA for onnxruntime.")
     _add_weights(parser)
     parser.add_argument("--output", type=Path, help="the .onnx file (default: beside the weights)")
     options = parser.parse_args(arguments)
@@ -62,7 +63,7 @@ def _export(arguments: Sequence[str]) -> None:
 
 def _pictures(arguments: Sequence[str]) -> None:
     """`IMAGE… [--weights FILE] [--output DIR] [--person NAME] [--device cpu|cuda]`."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m tracker.mica", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="pictures of one face each")
