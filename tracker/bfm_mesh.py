@@ -100,7 +100,7 @@ def _is_setup(setup: Any) -> bool:
     """Whether it is a dict with a matrix and a list of triangles."""
     if not isinstance(setup, dict):
         return False
-    return np.ndim(setup.get("f_in")) > 0 and len(getattr(setup.get("mtx"), "shape", ())) == 2
+    return np.ndim(setup.get("f_in", 0)) > 0 and len(getattr(setup.get("mtx"), "shape", ())) == 2
 
 
 def corresponding_vertices(correspondence: MeshCorrespondence, vertices: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ from tracker.head.flame_places import FULL_EXPRESSION, FULL_SHAPE, find_flame, f
 from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_generic
 from tracker.head.ict import cache_path, convert_ict, find_ict, ict_folder, load_ict
 from tracker.head.plain import PlainHead
-from tracker.texture_space import check_texture_path
 
 if TYPE_CHECKING:
     # torch takes a second to import; naming a model and drawing it do without.
@@ -66,7 +65,11 @@ def prepare_head(config: Config, progress: Callable[[str], None]) -> None:
     Raises:
         InputError: the model's files are missing or damaged, or `tex_space_path` is not there.
     """
-    check_texture_path(config.tex_space_path)
+    if config.tex_space_path:
+        # OpenCV takes a while to import.
+        from tracker.texture_space import check_texture_path
+
+        check_texture_path(config.tex_space_path)
     if head_name(config) == "ict":
         convert_ict(_ict_place(config), progress)
 
