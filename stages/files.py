@@ -1,5 +1,6 @@
 """Atomic files: written under a temporary name in the same folder, then renamed, so that a kill leaves no half file."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -101,10 +102,13 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def save_torch(path: Path, value: Any) -> None:
-    """`torch.save`, atomically."""
+    """`torch.save`, atomically; the same value gives the same bytes."""
     import torch
 
-    write_atomic(path, lambda temporary: torch.save(value, temporary))
+    # Given a path, torch would write its name into the file, and the temporary one is another each time.
+    data = io.BytesIO()
+    torch.save(value, data)
+    write_bytes(path, data.getvalue())
 
 
 def save_torch_arrays(path: Path, value: Any) -> None:

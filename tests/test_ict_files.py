@@ -139,7 +139,7 @@ def test_no_folder_is_said_in_one_line(tmp_path: Path) -> None:
 
 def test_auto_is_flame_then_ict_then_generic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = Config(actor="x", flame_geom_path=str(tmp_path / "flame.pkl"))
+    config = Config(actor="x")
     assert head_name(config) == "generic"
     (tmp_path / "assets").mkdir()
     _folder(tmp_path / "assets")
@@ -149,6 +149,7 @@ def test_auto_is_flame_then_ict_then_generic(tmp_path: Path, monkeypatch: pytest
     assert head_name(config.model_copy(update={"head_path": str(elsewhere / "head.npz")})) == "generic"
     _folder(elsewhere)
     assert head_name(config.model_copy(update={"head_path": str(elsewhere)})) == "ict"
-    (tmp_path / "flame.pkl").write_bytes(b"")
+    (tmp_path / "assets" / "FLAME2020").mkdir()
+    (tmp_path / "assets" / "FLAME2020" / "generic_model.pkl").write_bytes(b"")
     assert head_name(config) == "flame"
     assert head_name(config.model_copy(update={"head": "generic"})) == "generic"
