@@ -152,7 +152,8 @@ def test_where_the_space_is_looked_for(tmp_path: Path) -> None:
     found = find_texture_space("", [model])
     assert found is not None
     assert found.name == "FLAME_texture.npz"
-    assert find_texture_space(str(tmp_path / "none.npz"), [model]) is None
+    with pytest.raises(InputError, match=r"none\.npz is not there"):
+        find_texture_space(str(tmp_path / "none.npz"), [model])
     assert find_texture_space(str(found), []) == found
 
 
