@@ -1,7 +1,6 @@
 """Downloads of `assets fetch`: through the libraries, or a zip file of which only the wanted members are kept."""
 
 import getpass
-import hashlib
 import http.client
 import os
 import shutil
@@ -21,6 +20,7 @@ from stages import files
 from stages.asset_list import Archive, Asset, find
 from stages.asset_places import ASSETS
 from tracker.errors import InputError
+from tracker.file_hash import sha256
 
 CHECKSUMS = ASSETS / "checksums.json"
 _TIMEOUT_S = 30
@@ -90,12 +90,6 @@ def _records() -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{CHECKSUMS}: holds {type(content).__name__}, not a table of checksums; delete it")
     return content
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def named_checksum(path: Path) -> str:

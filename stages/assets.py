@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages import asset_places
-from stages.asset_fetch import checksums, fetch, sha256
+from stages.asset_fetch import checksums, fetch
 from stages.asset_list import CATALOGUE, Asset, find
 from stages.asset_places import ASSETS
 from tracker.command_line import OneLineParser
 from tracker.config import Config
 from tracker.errors import InputError
+from tracker.file_hash import sha256
 
 
 def main(arguments: Sequence[str]) -> int:

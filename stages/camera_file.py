@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from loguru import logger
 
 from tracker.camera import Intrinsics, from_cv2_pixels
 from tracker.errors import InputError
+from tracker.npz import DAMAGE, arrays_of, one_line
 
 _MATRIX = ("camera_matrix", "Camera_Matrix", "K")
 _DISTORTION = ("distortion_coefficients", "Distortion_Coefficients", "dist_coeffs", "D")
@@ -198,10 +198,9 @@ def _fields() -> dict[str, tuple[str, ...]]:
 
 def _from_npz(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return _named({name: archive[name] for name in archive.files})
-    except (ValueError, OSError, KeyError, BadZipFile, AttributeError) as error:
-        raise InputError(f"camera_file: {path}: not a readable .npz file ({error}); {_INSTEAD}") from error
+        return _named(arrays_of(path))
+    except DAMAGE as error:
+        raise InputError(f"camera_file: {path}: not a readable .npz file ({one_line(error)}); {_INSTEAD}") from error
 
 
 def _from_json(path: Path) -> dict[str, Any]:

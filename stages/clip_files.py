@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from stages import files
-from stages.drawing import load_appearance
+from stages.appearance_file import load_appearance
 from stages.subject import Subject
 from tracker.camera import Intrinsics
 from tracker.clip import ClipModel, FrameInput, SampleSet
@@ -17,6 +16,7 @@ from tracker.errors import InputError
 from tracker.flow import FlowAppearance, flow_appearance
 from tracker.head.model import HeadModel
 from tracker.landmark_set import LandmarkSet, is_detected, landmark_set
+from tracker.npz import DAMAGE, arrays_of, one_line
 from tracker.samples import face_samples
 
 # With a smaller spread of the log focal length than this (95 % within 15 %) the clip tells it; else it hardly does.
@@ -103,12 +103,13 @@ class CalibrationRecord:
             InputError: missing or damaged.
         """
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                return cls(**{key: archive[key] for key in archive.files})
+            return cls(**arrays_of(path))
         except FileNotFoundError as error:
             raise InputError(f"{path}: missing; run the stage calibration first") from error
-        except (ValueError, TypeError, OSError, KeyError, BadZipFile) as error:
-            raise InputError(f"{path}: damaged ({error}); run the stage calibration again with --force") from error
+        except DAMAGE as error:
+            raise InputError(
+                f"{path}: damaged ({one_line(error)}); run the stage calibration again with --force"
+            ) from error
 
 
 def calibrated_landmarks(subject: Subject, config: Config, model: HeadModel) -> LandmarkSet:
@@ -166,4 +167,5 @@ def load_flow_appearance(subject: Subject, config: Config, model: HeadModel) -> 
     """
     if config.energy.flow_weight == 0:
         return None
-    return flow_appearance(model, *load_appearance(subject.appearance_path))
+    look = load_appearance(subject.appearance_path)
+    return flow_appearance(model, look.albedo, look.valid)

@@ -3,17 +3,15 @@
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from stages import files
+from stages.appearance_file import load_appearance
 from stages.subject import Subject
 from tracker.camera import Intrinsics
 from tracker.config import Config, ReviewSettings
-from tracker.errors import InputError
 from tracker.frame_read import appearance_light, check_head, extrinsics, matrix_from_6d
 from tracker.head.plain import PlainHead
 from tracker.head_choice import load_plain_head
@@ -92,9 +90,8 @@ class Painter:
 def make_painter(subject: Subject, config: Config, model: PlainHead | None = None) -> Painter:
     """Loads what all frames share; the head model is loaded where none is given."""
     model = model or load_plain_head(config)
-    albedo, valid = load_appearance(subject.appearance_path)
-    shut = load_shut_lids(subject.appearance_path)
-    return Painter(subject, model, review_head(model, albedo, valid), config.review, shut)
+    look = load_appearance(subject.appearance_path)
+    return Painter(subject, model, review_head(model, look.albedo, look.valid), config.review, look.shut)
 
 
 def rehearse(model: PlainHead) -> ReviewFrame:
@@ -111,28 +108,6 @@ def rehearse(model: PlainHead) -> ReviewFrame:
     wall = np.full((*size, 3), 128, np.uint8)
     shown = ReviewInput(0, wall, vertices, view, light, "ok", 0.0, 0.0, points, points, points[:68])
     return compose(head, shown, side)
-
-
-def load_appearance(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Albedo (T, T, 3) and validity (T, T), float32."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            albedo, valid = archive["albedo"].astype(np.float32), archive["valid"].astype(np.float32)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: missing; run the stage calibration first") from error
-    except (KeyError, ValueError, OSError, BadZipFile) as error:
-        raise InputError(f"{path}: damaged ({error}); run the stage calibration again with --force") from error
-    if albedo.ndim != 3 or albedo.shape != (*valid.shape, 3):
-        raise InputError(f"{path}: albedo {albedo.shape} and valid {valid.shape} do not fit; run calibration again")
-    return albedo, valid
-
-
-def load_shut_lids(path: Path) -> ShutLids | None:
-    """The look of shut lids of an appearance that `load_appearance` has read; None where no frame showed them."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        if "shut_albedo" not in archive.files:
-            return None
-        return ShutLids(archive["shut_albedo"].astype(np.float32), archive["shut_mask"].astype(np.float32))
 
 
 class Rehearsal:

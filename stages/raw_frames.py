@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from stages.subject import Subject
 from tracker.errors import InputError
 from tracker.evidence import Evidence
 from tracker.frame_file import state_arrays, state_from_arrays
+from tracker.npz import DAMAGE, arrays_of, one_line
 from tracker.smoother import RawFrame
 from tracker.track import TrackedFrame
 
@@ -76,16 +76,17 @@ class RawRecord:
             InputError: missing or damaged.
         """
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in archive.files}
+            arrays = arrays_of(path)
             names = [key for key in arrays if key.startswith(_STATE)]
             state = state_from_arrays({key.removeprefix(_STATE): arrays.pop(key) for key in names})
             held = [torch.from_numpy(arrays.pop(key)) for key in ("H", "g") if key in arrays]
             cut, poor = bool(arrays.pop("cut")), arrays["status"].item() == "poor"
             frame = RawFrame(state, Evidence(*held) if held else None, cut, poor)
             return cls(frame, **{key: value.item() for key, value in arrays.items()})
-        except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
-            raise InputError(f"{path}: not a tracked frame ({error}); run tracking again with --force") from error
+        except DAMAGE as error:
+            raise InputError(
+                f"{path}: not a tracked frame ({one_line(error)}); run tracking again with --force"
+            ) from error
 
 
 def left_by_a_killed_run(subject: Subject, first: int) -> list[RawRecord]:

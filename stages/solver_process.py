@@ -5,6 +5,9 @@ interpreter whenever pictures are cut, drawn or coded. This process loads them w
 landmarks, and then runs the stages that it is told to. It speaks by pickles: requests on its standard input, answers on
 its standard output. It ends with its input, in the middle of a stage if need be, so that it does not outlive the run
 that started it, however that ends.
+
+Not by multiprocessing: its `spawn` runs the caller's main module once more, which a script without a guard for that
+does not survive, and starts a further process to keep count of what both share.
 """
 
 import contextlib

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from loguru import logger
 
-from stages.drawing import load_appearance
+from stages.appearance_file import load_appearance
 from stages.subject import Subject
 from tracker.config import Config
 from tracker.errors import InputError
@@ -61,7 +61,8 @@ def clip_texture(subject: Subject, config: Config, model: HeadModel) -> ClipText
     count = min(config.tex_params, space.modes)
     if count < config.tex_params != Config.model_fields["tex_params"].default:
         raise InputError(f"tex_params: {config.tex_params} is more than the {space.modes} that {space.path} holds")
-    fit = fit_texture(space, model, load_appearance(subject.appearance_path), count)
+    look = load_appearance(subject.appearance_path)
+    fit = fit_texture(space, model, (look.albedo, look.valid), count)
     if fit is None:
         return _nothing(config, f"less than {FEWEST_TEXELS} texels of the face were seen")
     logger.info(

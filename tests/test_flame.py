@@ -361,7 +361,7 @@ def test_templates_with_another_order_of_faces(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("v 0 0 0\nf 1 2 3\n", "not an OBJ with texture coordinates"),
+        ("v 0 0 0\nf 1 2 3\n", "has no texture coordinates"),
         ("v 0 0 0\nvt 0 0\nf 1/1 2/1 3/1 4/1\n", "not triangles"),
         ("v 0 0 0\nvt 0 0\nf 1/1 2/1 3/1\n", "1 triangles, the model has"),
         ("v 0 0 0\nvt 0 0\nf 1/1 2/1 3/9\n", "no texture coordinates"),

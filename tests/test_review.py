@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from stages import drawing, files, review
+from stages.appearance_file import load_appearance
 from stages.context import Leader, StageContext
 from stages.encode import PictureEncoder
 from stages.pipeline import run_stages
@@ -175,13 +176,13 @@ def test_interrupted_review_goes_on(reviewed) -> None:
 def test_damaged_appearance_is_named(reviewed, tmp_path) -> None:
     path = tmp_path / "appearance.npz"
     with pytest.raises(InputError, match="missing"):
-        drawing.load_appearance(path)
+        load_appearance(path)
     path.write_bytes(b"PK not really")
     with pytest.raises(InputError, match="damaged"):
-        drawing.load_appearance(path)
+        load_appearance(path)
     np.savez(path, albedo=np.zeros((4, 4, 3)), valid=np.zeros((5, 4)))
     with pytest.raises(InputError, match="do not fit"):
-        drawing.load_appearance(path)
+        load_appearance(path)
 
 
 def test_measured_pixels_are_face_pixels(painter) -> None:

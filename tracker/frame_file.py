@@ -19,6 +19,8 @@ from tracker.shading import rotate_sh
 from tracker.state import FrameState, eye_angles, eye_rotations
 
 __all__ = [
+    "NO_TEXTURE",
+    "TextureCode",
     "TrackRecord",
     "encode_frame",
     "extrinsics",

@@ -2,7 +2,7 @@
 
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from tracker.demo.motion import Motion
 from tracker.demo.spec import DemoSpec
 from tracker.errors import InputError
 from tracker.head.model import HeadModel, HeadParams, embed
+from tracker.npz import DAMAGE, arrays_of, one_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,14 +122,14 @@ def load_truth(path: Path) -> Truth:
         InputError: missing or damaged.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            # Clips made before a field with a default was thought of lack it.
-            needed = [f.name for f in fields(Truth) if f.name in archive or f.default_factory is f.default is MISSING]
-            data = {name: archive[name] for name in needed}
+        found = arrays_of(path)
+        # Clips made before a field with a default was thought of lack it.
+        needed = [f.name for f in fields(Truth) if f.name in found or f.default_factory is f.default is MISSING]
+        data: dict[str, Any] = {name: found[name] for name in needed}
     except FileNotFoundError as error:
         raise InputError(f"{path}: no truth; make the clip with `python -m stages.demo make`") from error
-    except (KeyError, ValueError, OSError, BadZipFile) as error:
-        raise InputError(f"{path}: not a demo clip's truth ({error}); make the clip again") from error
+    except DAMAGE as error:
+        raise InputError(f"{path}: not a demo clip's truth ({one_line(error)}); make the clip again") from error
     data |= {
         "model_name": str(data["model_name"]),
         "model_digest": str(data["model_digest"]),

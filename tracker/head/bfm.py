@@ -7,7 +7,6 @@ correspondences are those of TimoBolkart/BFM_to_FLAME. Exit code 1 and one line 
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from tracker.atomic_write import check_writable, write_atomic, write_bytes
 from tracker.bfm_albedo import read_bfm_colour, read_inpainting, read_texel_correspondence, write_albedo_space
 from tracker.command_line import OneLineParser
 from tracker.errors import InputError
 from tracker.head.flame_arrays import read_flame_arrays
 from tracker.head.flame_places import model_file
+from tracker.npz import DAMAGE, one_line
+from tracker.obj_file import read_obj
+
+_WANTED = "expected triangles in .obj or .ply"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,17 +63,11 @@ def convert_albedo(args: argparse.Namespace) -> str:
     Raises:
         InputError: a file is missing, damaged or does not belong to the others.
     """
-    _check_output(args.output)
+    check_writable(args.output)
     colour = read_bfm_colour(args.model)
     texels = read_texel_correspondence(args.correspondence)
     inpainting = None if args.inpainting is None else read_inpainting(args.inpainting, colour.basis.shape[2])
-    # Two processes may write one file.
-    temporary = args.output.with_name(f"{args.output.name}.{os.getpid()}.tmp")
-    try:
-        write_albedo_space(temporary, colour, texels, inpainting)
-        temporary.replace(args.output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomic(args.output, lambda temporary: write_albedo_space(temporary, colour, texels, inpainting))
     return (
         f"{args.output}: {texels.height} x {texels.width}, {colour.basis.shape[2]} components, "
         f"{len(texels.rows) / texels.height / texels.width:.0%} of the texels from BFM"
@@ -85,7 +83,7 @@ def convert_mesh(args: argparse.Namespace) -> str:
     # Torch takes a second to import.
     from tracker.bfm_mesh import corresponding_vertices, fit_flame, read_mesh_correspondence
 
-    _check_output(args.output)
+    check_writable(args.output)
     vertices, triangles = _read_mesh(args.mesh)
     correspondence = read_mesh_correspondence(args.correspondence, len(vertices), len(triangles))
     file = model_file(args.flame)
@@ -95,23 +93,11 @@ def convert_mesh(args: argparse.Namespace) -> str:
     fitted = fit_flame(arrays, corresponding_vertices(correspondence, vertices), correspondence.face_ids)
     lines = [f"v {x:.8g} {y:.8g} {z:.8g}" for x, y, z in fitted.vertices]
     lines += [f"f {a} {b} {c}" for a, b, c in arrays.triangles + 1]
-    args.output.write_text("\n".join(lines) + "\n")
+    write_bytes(args.output, ("\n".join(lines) + "\n").encode())
     return (
         f"{args.output}: {correspondence.name.removesuffix('_corr')}, the face fits to "
         f"{1000 * np.median(fitted.error_m):.2f} mm (median), {1000 * np.percentile(fitted.error_m, 95):.2f} mm (95 %)"
     )
-
-
-def _check_output(path: Path) -> None:
-    """Makes the folder of an output, before minutes of work.
-
-    Raises:
-        InputError: the output is a folder.
-        OSError: its folder cannot be made.
-    """
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give --output a file name")
-    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -120,32 +106,30 @@ def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: the file is missing, damaged or holds no triangles.
     """
-    try:
-        vertices, triangles = _read_obj(path) if path.suffix.lower() == ".obj" else _read_ply(path)
-    except (OSError, ValueError, KeyError, IndexError, AttributeError, NotImplementedError) as error:
-        raise InputError(f"{path}: not a readable mesh ({error}); expected triangles in .obj or .ply") from error
+    vertices, triangles = _from_obj(path) if path.suffix.lower() == ".obj" else _from_ply(path)
     if not len(vertices) or not len(triangles):
         raise InputError(f"{path}: holds no triangles; expected a BFM mesh")
     return vertices, triangles
 
 
-def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The geometry of an OBJ; trimesh would split vertices at the seams of a texture."""
-    vertices, triangles = [], []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        kind, *words = line.split() or [""]
-        if kind == "v":
-            vertices.append([float(word) for word in words[:3]])
-        elif kind == "f":
-            triangles.append([int(word.split("/")[0]) - 1 for word in words])
-    return np.array(vertices, np.float64).reshape(-1, 3), np.array(triangles, np.int64).reshape(len(triangles), 3)
+def _from_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    text = read_obj(path, _WANTED)
+    if any(len(face) != 3 for face in text.faces):
+        raise InputError(f"{path}: has faces that are not triangles; {_WANTED}")
+    if any(len(vertex) != 3 for vertex in text.vertices):
+        raise InputError(f"{path}: has vertices without three coordinates; {_WANTED}")
+    triangles = np.array(text.faces, np.int64).reshape(-1, 3, 2)[..., 0]
+    return np.array(text.vertices, np.float64).reshape(-1, 3), triangles
 
 
-def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _from_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
     import trimesh
 
-    mesh: Any = trimesh.load(path, process=False, force="mesh")
-    return np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
+    try:
+        mesh: Any = trimesh.load(path, process=False, force="mesh")
+        return np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
+    except (*DAMAGE, NotImplementedError) as error:
+        raise InputError(f"{path}: not a readable mesh ({one_line(error)}); {_WANTED}") from error
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ mediapipe_landmark_embedding.npz: lmk_face_idx (478,), lmk_b_coords (478, 3), la
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tracker.atomic_write import check_writable, write_atomic
 from tracker.command_line import OneLineParser
 from tracker.errors import InputError, TrackerError
 from tracker.head.surface_places import kinds, lift, mean_direction, mirrored_numbers, on_surface, robust_mean
@@ -209,15 +209,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error("at least 2 people and 2 views are needed")
         model, usual = load_any(given.model)
         target = _writable(given.out, usual)
-        found = find_embedding(model, given.people, given.views, lambda words: _say(words, sys.stderr))
-        temporary = target.with_name(f"{target.name}.tmp")
-        found.save(temporary)
-        os.replace(temporary, target)
+        found = find_embedding(model, given.people, given.views, _say)
+        write_atomic(target, found.save)
     except (TrackerError, OSError) as error:
-        _say(str(error), sys.stderr)
+        _say(str(error))
         return 1
     sys.stdout.write(report(found, given.each))
-    _say(f"written to {target}", sys.stderr)
+    _say(f"written to {target}")
     return 0
 
 
@@ -230,17 +228,12 @@ def _writable(asked: Path | None, usual: Path) -> Path:
     if asked is None and usual.exists():
         raise InputError(f"{usual}: is there already; name another file, or this one to overwrite it, by --out")
     target = usual if asked is None else asked
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {target}: cannot be written ({error.strerror}); name another file") from error
-    if target.is_dir() or not os.access(target.parent, os.W_OK):
-        raise InputError(f"--out {target}: cannot be written; name a file in a folder of yours")
+    check_writable(target)
     return target
 
 
-def _say(words: str, stream: "object") -> None:
-    stream.write(words + "\n")  # type: ignore[attr-defined]
+def _say(words: str) -> None:
+    sys.stderr.write(f"{words}\n")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from tracker.head.flame_places import MODEL_NAMES, FlamePlaces, find_companions,
 from tracker.head.flame_regions import made_regions, read_masks
 from tracker.head.model import Embedding, HeadModel
 from tracker.head.template_uv import read_template_uv
+from tracker.npz import DAMAGE, one_line
 
 
 def load_flame(path: Path) -> HeadModel:
@@ -38,12 +39,12 @@ def load_flame(path: Path) -> HeadModel:
     if file is None:
         raise InputError(f"{path}: no FLAME model ({', '.join(MODEL_NAMES)}); register at flame.is.tue.mpg.de for one")
     places, notes = find_companions(file), list[str]()
-    _check_needed(places)
+    template = _template(places)
     arrays = read_flame_arrays(file, notes)
     expression_count = arrays.expression_basis.shape[2]
     ibug, contour, fixed = landmarks68(places, len(arrays.triangles), notes)
     facemesh = landmarks478(places, arrays, ibug, notes)
-    uv, uv_triangles = _template_uv(places, arrays)
+    uv, uv_triangles = read_template_uv(template, arrays.triangles)
     return HeadModel(
         name="flame",
         template=torch.from_numpy(arrays.template),
@@ -68,22 +69,16 @@ def load_flame(path: Path) -> HeadModel:
     )
 
 
-def _check_needed(places: FlamePlaces) -> None:
-    """One error for all that is missing and nothing can replace."""
-    wanted = {
-        "landmark_embedding.npy (data folder of DECA or metrical-tracker)": places.landmarks is not None
-        or (places.static_landmarks is not None and places.dynamic_landmarks is not None),
-        "head_template.obj with texture coordinates (data folder of DECA, or MICA's data/FLAME2020)": places.template
-        is not None,
-    }
-    missing = [name for name, there in wanted.items() if not there]
-    if missing:
+def _template(places: FlamePlaces) -> Path:
+    """The mesh with texture coordinates; one error for all that is missing and nothing can replace."""
+    missing = []
+    if places.landmarks is None and (places.static_landmarks is None or places.dynamic_landmarks is None):
+        missing.append("landmark_embedding.npy (data folder of DECA or metrical-tracker)")
+    if places.template is None:
+        missing.append("head_template.obj with texture coordinates (data folder of DECA, or MICA's data/FLAME2020)")
+    if missing or places.template is None:
         raise InputError(f"{places.model.parent}: beside {places.model.name} put {' and '.join(missing)}")
-
-
-def _template_uv(places: FlamePlaces, arrays: FlameArrays) -> tuple[np.ndarray, np.ndarray]:
-    # _check_needed has seen it.
-    return read_template_uv(places.template or Path(), arrays.triangles)
+    return places.template
 
 
 def _regions(places: FlamePlaces, arrays: FlameArrays, ibug: Embedding, notes: list[str]) -> dict[str, torch.Tensor]:
@@ -117,8 +112,10 @@ def _eyelids(
 def _lid(path: Path, vertex_count: int) -> np.ndarray:
     try:
         shape = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: not the eyelid of {vertex_count} vertices ({error}); get it again") from error
+    except DAMAGE as error:
+        raise InputError(
+            f"{path}: not the eyelid of {vertex_count} vertices ({one_line(error)}); get it again"
+        ) from error
     if shape.shape != (vertex_count, 3):
         raise InputError(f"{path}: has shape {shape.shape}, the model needs {(vertex_count, 3)}; get the right one")
     return shape.astype(np.float32)

@@ -14,6 +14,7 @@ import numpy as np
 
 from tracker.errors import InputError
 from tracker.head.ict_parts import KEPT_VERTICES, PUBLISHED_VERTICES
+from tracker.obj_file import read_obj
 
 NEUTRAL, INDICES = "generic_neutral_mesh.obj", "vertex_indices.json"
 _METRES = 0.01
@@ -147,17 +148,9 @@ def read_faces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Raises:
         InputError: a face without texture coordinates.
     """
-    uv: list[list[float]] = []
-    corners: list[list[tuple[int, int]]] = []
-    try:
-        for line in path.read_text().splitlines():
-            if line.startswith("vt "):
-                uv.append([float(x) for x in line.split()[1:3]])
-            elif line.startswith("f "):
-                pairs = [corner.split("/") for corner in line.split()[1:]]
-                polygon = [(int(pair[0]) - 1, int(pair[1]) - 1) for pair in pairs]
-                corners += [[polygon[0], *polygon[k : k + 2]] for k in range(1, len(polygon) - 1)]
-    except (ValueError, IndexError) as error:
-        raise InputError(f"{path}: a face without texture coordinates ({error}); {_GET}") from error
-    both = np.array(corners, np.int64).reshape(-1, 3, 2)
-    return np.array(uv, np.float64).reshape(-1, 2), both[..., 0].copy(), both[..., 1].copy()
+    text = read_obj(path, _GET, positions=False)
+    fans = [[face[0], *face[k : k + 2]] for face in text.faces for k in range(1, len(face) - 1)]
+    corners = np.array(fans, np.int64).reshape(-1, 3, 2)
+    if not len(corners) or corners[..., 1].min() < 0:
+        raise InputError(f"{path}: a face without texture coordinates; {_GET}")
+    return np.array(text.uv, np.float64).reshape(-1, 2), corners[..., 0].copy(), corners[..., 1].copy()

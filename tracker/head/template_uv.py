@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tracker.errors import InputError
+from tracker.obj_file import read_obj
 
 
 def read_template_uv(path: Path, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -20,29 +21,13 @@ def read_template_uv(path: Path, triangles: np.ndarray) -> tuple[np.ndarray, np.
     Raises:
         InputError: the file is not such an OBJ, or of another topology.
     """
-    uv: list[list[float]] = []
-    corners: list[list[tuple[int, int]]] = []
-    try:
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            kind, *words = line.split() or [""]
-            if kind == "vt":
-                uv.append([float(word) for word in words[:2]])
-            elif kind == "f":
-                corners.append([_corner(word) for word in words])
-    except (ValueError, IndexError) as error:
-        raise InputError(f"{path}: not an OBJ with texture coordinates ({error}); get it anew") from error
-    if any(len(face) != 3 for face in corners):
+    text = read_obj(path, "get it anew", positions=False)
+    if any(len(face) != 3 for face in text.faces):
         raise InputError(f"{path}: has faces that are not triangles; export it triangulated, or get the published one")
-    found = np.array(corners, np.int64).reshape(-1, 3, 2)
-    if not uv or not len(found) or found[..., 1].min() < 0 or found[..., 1].max() >= len(uv):
+    found = np.array(text.faces, np.int64).reshape(-1, 3, 2)
+    if not text.uv or not len(found) or found[..., 1].min() < 0 or found[..., 1].max() >= len(text.uv):
         raise InputError(f"{path}: has no texture coordinates; export it with them, or get the published one")
-    return np.array(uv, np.float32), _in_order(path, found, triangles)
-
-
-def _corner(word: str) -> tuple[int, int]:
-    """Vertex and texture vertex, from 0."""
-    parts = word.split("/")
-    return int(parts[0]) - 1, int(parts[1]) - 1
+    return np.array(text.uv, np.float32), _in_order(path, found, triangles)
 
 
 def _in_order(path: Path, found: np.ndarray, triangles: np.ndarray) -> np.ndarray:
