@@ -1,10 +1,22 @@
 """Fixtures shared by all tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty HOME for the whole run: no test sees, or changes, the weights and caches of whoever runs it."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        for name in ("TORCH_HOME", "XDG_CACHE_HOME", "HEAD_TRACKER_CACHE"):
+            patch.delenv(name, raising=False)
+        yield home
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,10 @@ class Fan:
             self._net = FaceAlignment(LandmarksType.TWO_D, device=device, face_detector="folder", compile=False)
         except DAMAGE as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise InputError(f"{weights_path()}: not readable by face-alignment ({reason}); get it again") from error
+            raise InputError(
+                f"{weights_path()}: not readable by face-alignment ({reason}); "
+                "get it again, remove it, or set providers.landmarks: facemesh478"
+            ) from error
         self._net.face_detector = SimpleNamespace(reference_scale=_REFERENCE_SCALE)
 
     def points(self, image: np.ndarray, face: Face) -> np.ndarray:

@@ -63,7 +63,10 @@ class FanBoxes:
             self._detector = module.FaceDetector(device=device, path_to_detector=str(found.path))
         except damage as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise InputError(f"{found.path}: not readable by face-alignment ({reason}); get it again") from error
+            raise InputError(
+                f"{found.path}: not readable by face-alignment ({reason}); "
+                "get it again, remove it, or set providers.boxes: facemesh"
+            ) from error
 
     def boxes(self, image: np.ndarray) -> list[np.ndarray]:
         """Boxes (4,) xmin, ymin, xmax, ymax of all faces, largest first, as the detector counts pixels.

@@ -16,6 +16,7 @@ from tracker.errors import InputError
 from tracker.onnx_errors import onnx_errors
 
 NAME = "insightface"
+_REMEDY = "get the pack again, remove it, or set providers.boxes: facemesh"
 # The packs whose detector gives five points, best first: pack, file of the detector. MICA was made with the first.
 PACKS = (("antelopev2", "scrfd_10g_bnkps.onnx"), ("buffalo_l", "det_10g.onnx"))
 # Side of the picture that the detector sees, pixels: insightface's own, for faces of any size in whole frames.
@@ -82,9 +83,9 @@ class Scrfd:
                 model = get_model(str(path), providers=[*providers, "CPUExecutionProvider"])
             except damage as error:
                 reason = " ".join(str(error).split())[:200] or "not a model of its own"
-                raise InputError(f"{path}: not readable by insightface ({reason}); get the pack again") from error
+                raise InputError(f"{path}: not readable by insightface ({reason}); {_REMEDY}") from error
             if getattr(model, "taskname", "") != "detection":
-                raise InputError(f"{path}: insightface finds no face detector in it; get the pack again")
+                raise InputError(f"{path}: insightface finds no face detector in it; {_REMEDY}")
             model.prepare(0 if providers else -1, input_size=(side_px, side_px), det_thresh=_CONFIDENCE)
         self._model = model
 
