@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages import asset_places
-from stages.asset_places import ASSETS, ICT_DIR, Folders
+from stages.asset_places import ASSETS, Folders, Search
 from tracker.detectors.fan import WEIGHTS_NAME as FAN_WEIGHTS
 from tracker.detectors.hub import checkpoints_dir
 from tracker.detectors.scrfd import models_dir
 from tracker.head.flame_places import MODEL_NAMES
+from tracker.head.ict_files import FACE_X_MODEL, NEUTRAL
 from tracker.texture_space import NAMES as TEXTURE_NAMES
 
 _FLAME_SITE = "https://flame.is.tue.mpg.de"
@@ -53,6 +54,7 @@ class Asset:
         further: other folders in which it is found.
         search: finds it by the tracker's own rules, instead of `names` in `place` and `further`; is given the folders
             that the user names.
+        apart: finds one in the user's folders that the tracker does not take, because it lies apart from the model.
         archive: how it is fetched; None where a library does it, or nobody but you.
         library: the library that fetches it: 'face-alignment' or 'insightface'; empty otherwise.
     """
@@ -65,7 +67,8 @@ class Asset:
     place: Callable[[Folders], Path]
     names: tuple[str, ...]
     further: tuple[str, ...] = ()
-    search: Callable[[Folders], Path | None] | None = None
+    search: Search | None = None
+    apart: Search | None = None
     archive: Archive | None = None
     library: str = ""
 
@@ -109,6 +112,7 @@ CATALOGUE = (
         asset_places.flame_folder,
         ("landmark_embedding.npy",),
         search=asset_places.companion(asset_places.landmarks68),
+        apart=asset_places.companion_apart(asset_places.landmarks68),
     ),
     Asset(
         "flame-template",
@@ -120,6 +124,7 @@ CATALOGUE = (
         asset_places.flame_folder,
         ("head_template.obj",),
         search=asset_places.companion(lambda places: places.template),
+        apart=asset_places.companion_apart(lambda places: places.template),
     ),
     Asset(
         "flame-facemesh",
@@ -130,6 +135,7 @@ CATALOGUE = (
         asset_places.flame_folder,
         ("mediapipe_landmark_embedding.npz",),
         search=asset_places.companion(lambda places: places.facemesh),
+        apart=asset_places.companion_apart(lambda places: places.facemesh),
     ),
     Asset(
         "flame-masks",
@@ -140,6 +146,7 @@ CATALOGUE = (
         asset_places.flame_folder,
         ("FLAME_masks.pkl",),
         search=asset_places.companion(lambda places: places.masks),
+        apart=asset_places.companion_apart(lambda places: places.masks),
         archive=Archive("https://files.is.tue.mpg.de/tbolkart/FLAME/FLAME_masks.zip", ("FLAME_masks.pkl",)),
     ),
     Asset(
@@ -151,6 +158,7 @@ CATALOGUE = (
         asset_places.flame_folder,
         ("l_eyelid.npy",),
         search=asset_places.companion(asset_places.lids),
+        apart=asset_places.companion_apart(asset_places.lids),
     ),
     Asset(
         "flame-texture",
@@ -183,10 +191,10 @@ CATALOGUE = (
         "https://github.com/ICT-VGL/ICT-FaceKit",
         "MIT",
         _NONE,
-        _fixed(ICT_DIR),
-        ("FaceXModel/generic_neutral_mesh.obj",),
+        asset_places.ict_folder,
+        (f"{FACE_X_MODEL}/{NEUTRAL}",),
         search=asset_places.ict_mesh,
-        archive=Archive("https://github.com/ICT-VGL/ICT-FaceKit/archive/HEAD.zip", ("FaceXModel/", "LICENSE")),
+        archive=Archive("https://github.com/ICT-VGL/ICT-FaceKit/archive/HEAD.zip", (f"{FACE_X_MODEL}/", "LICENSE")),
     ),
     Asset(
         "fan",

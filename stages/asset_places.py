@@ -9,18 +9,22 @@ from pathlib import Path
 from tracker.config import Config
 from tracker.head.flame_places import FlamePlaces, find_companions, find_flame, model_file
 from tracker.head.ict import find_ict
-from tracker.head.ict_files import NEUTRAL
+from tracker.head.ict_files import FACE_X_MODEL, NEUTRAL
 from tracker.head_choice import flame_path
 from tracker.texture_space import find_texture_space
 
 Folders = tuple[Path, ...]
+Search = Callable[[Folders], Path | None]
+Choice = Callable[[FlamePlaces], Path | None]
 ASSETS = Path("assets")
 FLAME_DIR = ASSETS / "FLAME2020"
 ICT_DIR = ASSETS / "ICT-FaceKit"
 # What `assets fetch flame` leaves there.
 _USUAL_MODEL = FLAME_DIR / "generic_model.pkl"
-# Below a folder that the user names, where a texture space may lie apart from the model.
-_TEXTURE_FOLDERS = (".", "FLAME2020", "data", "data/FLAME2020")
+# Below a folder that the user names, where files of FLAME may lie apart from the model.
+_DATA_FOLDERS = (".", "FLAME2020", "data", "data/FLAME2020")
+# metrical-tracker's folders of FaceMesh's points and the lids: seen from a model's folder only where that is there.
+_APART_FOLDERS = (*_DATA_FOLDERS, "flame/mediapipe", "flame/blendshapes")
 
 
 def flame_model(folders: Folders = ()) -> Path | None:
@@ -34,9 +38,19 @@ def flame_folder(folders: Folders = ()) -> Path:
     return (flame_model(folders) or _USUAL_MODEL).parent
 
 
-def companion(choose: Callable[[FlamePlaces], Path | None]) -> Callable[[Folders], Path | None]:
+def companion(choose: Choice) -> Search:
     """A search for one of the files that the loader finds around the model."""
     return lambda folders: choose(find_companions(flame_model(folders) or _USUAL_MODEL))
+
+
+def companion_apart(choose: Choice) -> Search:
+    """A search for such a file in the user's folders, where the loader, which looks around the model, passes it by."""
+
+    def search(folders: Folders) -> Path | None:
+        parts = (folder / sub / _USUAL_MODEL.name for folder in folders for sub in _APART_FOLDERS)
+        return next((file for part in parts if (file := choose(find_companions(part))) is not None), None)
+
+    return search
 
 
 def landmarks68(places: FlamePlaces) -> Path | None:
@@ -56,7 +70,7 @@ def texture_beside_flame(folders: Folders = ()) -> Path | None:
 
 def texture_space(folders: Folders = ()) -> Path | None:
     """That, else one in the user's folders."""
-    places = (folder / sub / _USUAL_MODEL.name for folder in folders for sub in _TEXTURE_FOLDERS)
+    places = (folder / sub / _USUAL_MODEL.name for folder in folders for sub in _DATA_FOLDERS)
     apart = (find_texture_space("", [place]) for place in places)
     return texture_beside_flame(folders) or next((file for file in apart if file is not None), None)
 
@@ -65,3 +79,9 @@ def ict_mesh(folders: Folders = ()) -> Path | None:
     """The mean face of ICT-FaceKit's folder, the tracker's usual places first; None where there is none."""
     found = find_ict() or next((place for place in map(find_ict, folders) if place is not None), None)
     return found / NEUTRAL if found is not None else None
+
+
+def ict_folder(folders: Folders = ()) -> Path:
+    """Where FaceXModel belongs: where the one lies that is used, else where it would be put."""
+    mesh = ict_mesh(folders)
+    return mesh.parent.parent if mesh is not None and mesh.parent.name == FACE_X_MODEL else ICT_DIR

@@ -60,10 +60,11 @@ def describe(asset: Asset, folders: tuple[Path, ...], checksum: str) -> str:
         changed = checksum and path == find(asset) and sha256(path) != checksum
         note = "  (changed since it was fetched)" if changed else ""
         return f"found    {asset.name: <16} {path}{note}"
+    apart = asset.apart(folders) if asset.apart is not None else None
     lines = [
         f"missing  {asset.name: <16} {asset.adds}",
         f"{'': <25} place: {asset.folder(folders) / asset.names[0]}",
-        f"{'': <25} from: {asset.origin}",
+        f"{'': <25} from: {asset.origin if apart is None else f'copy it from {apart.parent}'}",
         f"{'': <25} licence: {asset.licence}; registration: {asset.registration}",
     ]
     if asset.can_be_fetched:

@@ -120,6 +120,20 @@ def test_archive_leaves_what_is_wanted_and_keeps_its_checksum(
     assert (home / f"{base}/FaceXModel/generic_neutral_mesh.obj").read_bytes() == b"other"
 
 
+def test_again_replaces_the_folder_that_is_used(
+    home: Path, server: tuple[str, type[_Server]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address, handler = server
+    handler.pages["/ict.zip"] = _zip({"ICT-FaceKit-abc/FaceXModel/generic_neutral_mesh.obj": b"new"})
+    _serve(monkeypatch, "ict", f"{address}/ict.zip")
+    used = home / "assets/FaceXModel/generic_neutral_mesh.obj"
+    files.write_bytes(used, b"old")
+    assert run_assets(capsys, "fetch", "ict", "--again")[0] == 0
+    assert used.read_bytes() == b"new"
+    assert (home / "assets/FaceXModel.old/generic_neutral_mesh.obj").read_bytes() == b"old"
+    assert not (home / "assets/ICT-FaceKit").exists()
+
+
 def test_credentials_are_asked_for_and_kept_nowhere(
     home: Path, server: tuple[str, type[_Server]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

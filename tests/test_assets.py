@@ -114,6 +114,21 @@ def test_icts_files_count_where_the_tracker_looks(home: Path, capsys: pytest.Cap
     assert _found(run_assets(capsys)[1])["ict"] == "assets/ict_facekit/generic_neutral_mesh.obj"
 
 
+def test_companions_apart_from_the_model_are_to_be_copied(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The loader looks around the model: what lies in another folder is not found, but where it lies is said."""
+    files.write_bytes(home / "assets/FLAME2020/generic_model.pkl", b"x")
+    for place in ("there/data/landmark_embedding.npy", "there/flame/blendshapes/l_eyelid.npy"):
+        files.write_bytes(home / place, b"x")
+    _, out, _ = run_assets(capsys, "there")
+    assert set(_found(out)) == {"flame"}
+    assert "place: assets/FLAME2020/landmark_embedding.npy\n" in out
+    assert out.count("from: copy it from there/data\n") == 1
+    # One lid alone is of no use.
+    assert out.count("copy it from") == 1
+    files.write_bytes(home / "there/flame/blendshapes/r_eyelid.npy", b"x")
+    assert "blendshapes\n" in run_assets(capsys, "there")[1]
+
+
 def test_printed_keys_may_be_pasted_together(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for place in (
         "there/FLAME2020/generic_model.pkl",

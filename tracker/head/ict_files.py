@@ -17,6 +17,8 @@ from tracker.head.ict_parts import KEPT_VERTICES, PUBLISHED_VERTICES
 from tracker.obj_file import read_obj
 
 NEUTRAL, INDICES = "generic_neutral_mesh.obj", "vertex_indices.json"
+# The folder of the OBJ files in the repository.
+FACE_X_MODEL = "FaceXModel"
 _METRES = 0.01
 _GET = "get FaceXModel from github.com/ICT-VGL/ICT-FaceKit again"
 
@@ -50,7 +52,7 @@ class IctArrays:
 
 def find_folder(path: Path) -> Path | None:
     """The folder that holds the OBJ files: `path` itself or its FaceXModel; None where there is none."""
-    return next((folder for folder in (path, path / "FaceXModel") if (folder / NEUTRAL).is_file()), None)
+    return next((folder for folder in (path, path / FACE_X_MODEL) if (folder / NEUTRAL).is_file()), None)
 
 
 def source_files(folder: Path) -> list[Path]:
