@@ -16,7 +16,8 @@ from loguru import logger
 from stages import files, logs
 from tracker.command_line import OneLineParser
 from tracker.errors import InputError, TrackerError
-from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_bias
+from tracker.head.bias_file import bias_path, load_bias
+from tracker.head.generic import GENERIC_HEAD_PATH
 from tracker.head.measure_bias import PEOPLE, measure_bias
 from tracker.head.store import load_head
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(arguments)
         # Without the bias that is measured anew, which may be damaged or of an older version.
         model = load_head(options.head)
-        kept = load_bias(model, options.head) if options.lids_only else None
+        kept = load_bias(model, bias_path(options.head)) if options.lids_only else None
         if options.lids_only and kept is None:
             raise InputError(f"{bias_path(options.head)}: no offsets of this head; measure them without --lids-only")
         bias = measure_bias(model, options.identities, options.every, kept, logger.info)

@@ -1,9 +1,11 @@
 """A short clip tracked with a FLAME folder that has the least it can have, and with a texture space."""
 
+import functools
 import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from loguru import logger
 from texture_spaces import MODES, rgb_space, write_flame_space
@@ -12,11 +14,14 @@ from tracked_clip import TRACKED, load_subject, write_clip
 from stages.pipeline import run_stages
 from tracker.frame_file import head_params, load_frame
 from tracker.frame_read import appearance_light
+from tracker.head import measure_bias
 from tracker.head_choice import load_head_model
 from tracker.shading import rotate_sh
 
 
-def test_a_track_with_flame(shared_dir: Path, tmp_path: Path) -> None:
+def test_a_track_with_flame(shared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = functools.partial(measure_bias.measure_bias, people=2, every=20)
+    monkeypatch.setattr(measure_bias, "measure_bias", few)
     flame = tmp_path / "FLAME2020"
     flame.mkdir()
     for name in ("generic_model.npz", "landmark_embedding.npy", "head_template_uv.obj"):
@@ -32,6 +37,8 @@ def test_a_track_with_flame(shared_dir: Path, tmp_path: Path) -> None:
     for name in ("mediapipe_landmark_embedding.npz", "l_eyelid.npy", "FLAME_masks.pkl"):
         assert sum(name in line for line in said) == 1
     model = load_head_model(config)
+    # Measured by the run, before it began.
+    assert model.landmark_offsets is not None
     for index in range(TRACKED):
         frame = load_frame(subject.checkpoint_path(index))
         assert frame["model"] == "flame"

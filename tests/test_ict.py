@@ -14,7 +14,8 @@ from tracker.clip import frame_bounds, frame_prior, held_unknowns, step_scale
 from tracker.demo.motion import make_motion
 from tracker.demo.spec import DemoSpec
 from tracker.head import ict, ict_parts
-from tracker.head.generic import bias_path, load_generic
+from tracker.head.bias_file import bias_path
+from tracker.head.generic import load_generic
 from tracker.head.ict_files import read_vertices
 from tracker.head.ict_rig import rigid_hinge, sphere
 from tracker.head.jaw import opened, opening_radians, turns_jaw
@@ -257,7 +258,7 @@ def test_converted_once_and_again_when_the_source_changes(
         return _with_points(head)
 
     def bias(head, progress=None):
-        from tracker.head.generic import template_digest
+        from tracker.head.bias_file import template_digest
 
         calls.append("bias")
         digest_of["it"] = template_digest(head)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from tracker.config import Config
 from tracker.errors import InputError
+from tracker.head.bias_file import bias_path, with_bias
+from tracker.head.flame_bias import flame_bias_path, measure_flame_bias
 from tracker.head.flame_places import FULL_EXPRESSION, FULL_SHAPE, find_flame, flame_files, is_flame, model_file
-from tracker.head.generic import GENERIC_HEAD_PATH, bias_path, load_generic
+from tracker.head.generic import GENERIC_HEAD_PATH, load_generic
 from tracker.head.ict import cache_path, convert_ict, find_ict, ict_folder, load_ict
 from tracker.head.plain import PlainHead
 
@@ -60,7 +62,9 @@ def _names_flame(config: Config) -> bool:
 
 
 def prepare_head(config: Config, progress: Callable[[str], None]) -> None:
-    """Does now what the first use of a head model costs (ICT-FaceKit's conversion), and says how far it is.
+    """Does now what the first use of a head model costs, and says how far it is.
+
+    That is ICT-FaceKit's conversion, and the measurement of FLAME's landmark bias.
 
     Raises:
         InputError: the model's files are missing or damaged, or `tex_space_path` is not there.
@@ -70,8 +74,11 @@ def prepare_head(config: Config, progress: Callable[[str], None]) -> None:
         from tracker.texture_space import check_texture_path
 
         check_texture_path(config.tex_space_path)
-    if head_name(config) == "ict":
+    name = head_name(config)
+    if name == "ict":
         convert_ict(_ict_place(config), progress)
+    elif name == "flame":
+        measure_flame_bias(flame_path(config), progress)
 
 
 def _ict_place(config: Config) -> Path | None:
@@ -79,7 +86,7 @@ def _ict_place(config: Config) -> Path | None:
 
 
 def load_head_model(config: Config) -> "HeadModel":
-    """Loads the head model that a config asks for, cut to the configured number of modes.
+    """Loads the head model that a config asks for, with its landmark bias, cut to the configured number of modes.
 
     Raises:
         InputError: the model's file is missing or damaged.
@@ -88,7 +95,8 @@ def load_head_model(config: Config) -> "HeadModel":
     if name == "flame":
         from tracker.head.flame import load_flame
 
-        return _flame_modes(_with_notes(load_flame(flame_path(config)), config), config)
+        path = flame_path(config)
+        return _flame_modes(_with_notes(with_bias(load_flame(path), flame_bias_path(path)), config), config)
     elif name == "ict":
         model = load_ict(_ict_place(config))
     else:
@@ -170,7 +178,8 @@ def model_files(config: Config) -> list[Path]:
     """Files of the chosen head model, its measured landmark bias included, for the manifests."""
     name = head_name(config)
     if name == "flame":
-        return flame_files(flame_path(config))
+        bias = flame_bias_path(flame_path(config))
+        return [*flame_files(flame_path(config)), *([bias] if bias.is_file() else [])]
     if name == "ict":
         # Where they are kept; `prepare_head` makes them.
         path = cache_path(ict_folder(_ict_place(config)))

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import ndimage
 
+from tracker.errors import InputError
 from tracker.head.model import HeadModel
 
 _SECTORS = 96
@@ -78,6 +79,8 @@ def _neck(model: HeadModel, vertices: np.ndarray) -> tuple[float, np.ndarray, np
     chin = vertices[model.triangles[triangles.faces[8]].numpy()][np.argmax(triangles.bary[8])]
     top = float(chin[1]) - 0.048
     near = vertices[np.abs(vertices[:, 1] - top) < 0.008]
+    if not len(near):
+        raise InputError(f"{model.name}: has no neck 48 mm below the chin, where a collar would begin")
     low, high = near.min(0), near.max(0)
     return top, np.array([(low[0] + high[0]) / 2, (low[2] + high[2]) / 2]), (high - low)[[0, 2]] / 2
 

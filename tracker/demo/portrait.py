@@ -14,6 +14,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from tracker.camera import Intrinsics, to_cv2_pixels
+from tracker.errors import InputError
 from tracker.head.model import HeadModel, embed
 from tracker.landmark_lines import FACE_OVAL
 from tracker.rasterizer import rasterize, visible_points
@@ -138,7 +139,7 @@ def _pose(model: HeadModel, portrait: Portrait, camera: Intrinsics) -> tuple[np.
     matrix[:2, 2] = to_cv2_pixels(matrix[:2, 2])
     found, rotation, t = cv2.solvePnP(points, to_cv2_pixels(pixels), matrix, np.zeros(4), flags=cv2.SOLVEPNP_SQPNP)
     if not found:
-        raise ValueError("the portrait's landmarks do not fit a head; is the face whole and upright?")
+        raise InputError(f"{model.name}: the portrait's landmarks do not fit the head; are its points in place?")
     return cv2.Rodrigues(rotation)[0], t[:, 0]
 
 

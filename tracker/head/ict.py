@@ -5,8 +5,6 @@ detector, so the result is kept: one npz file in the project's layout, in a cach
 and the version of this conversion. It loads in a fraction of a second and is made anew when the source changes.
 """
 
-import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +13,8 @@ import numpy as np
 from tracker.atomic_write import write_atomic
 from tracker.errors import InputError
 from tracker.head import ict_parts, ict_rig
+from tracker.head.bias_file import bias_path
+from tracker.head.cache import cache_folder, files_digest
 from tracker.head.ict_files import IctArrays, Progress, find_folder, read_folder, source_files
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 USUAL_PLACES = (Path("assets/FaceXModel"), Path("assets/ICT-FaceKit"), Path("assets/ict_facekit"))
 # Changes when the conversion gives other numbers.
 _VERSION = 1
-_CACHE_VARIABLE = "HEAD_TRACKER_CACHE"
 
 
 def find_ict(path: Path | None = None) -> Path | None:
@@ -50,25 +49,13 @@ def ict_folder(path: Path | None = None) -> Path:
     return folder
 
 
-def cache_folder() -> Path:
-    """Where converted models are kept: $HEAD_TRACKER_CACHE, else head-tracker in the user's cache folder."""
-    if given := os.environ.get(_CACHE_VARIABLE):
-        return Path(given)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "head-tracker"
-
-
 def cache_path(folder: Path) -> Path:
     """The converted model of a folder of OBJ files, there or not; another one when a file's size or date changes.
 
     Raises:
         InputError: a file of the model is missing.
     """
-    digest = hashlib.blake2b(str(_VERSION).encode(), digest_size=8)
-    for file in source_files(folder):
-        about = file.stat()
-        digest.update(f"{file.name} {about.st_size} {about.st_mtime_ns}\n".encode())
-    return cache_folder() / f"ict_{digest.hexdigest()}.npz"
+    return cache_folder() / f"ict_{files_digest(_VERSION, source_files(folder))}.npz"
 
 
 def convert_ict(path: Path | None = None, progress: Progress | None = None) -> Path:
@@ -84,7 +71,6 @@ def convert_ict(path: Path | None = None, progress: Progress | None = None) -> P
     Raises:
         InputError: no such folder, or a file in it is missing or damaged.
     """
-    from tracker.head.generic import bias_path
     from tracker.head.store import load_head, save_head
 
     folder = ict_folder(path)

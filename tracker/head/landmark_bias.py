@@ -22,6 +22,9 @@ _RIDGE_M = 0.02
 # The same of the response to the lids, as a share of what its views say: few of them show closed lids from the side.
 _RESPONSE_RIDGE = 0.1
 
+# A point whose mirror image lies further than this from any other has no twin on the other side, metres.
+_TWIN_M = 0.005
+
 
 @dataclass(frozen=True, eq=False)
 class LandmarkBias:
@@ -61,7 +64,7 @@ class LandmarkBias:
         Raises:
             InputError: damaged.
         """
-        remedy = "make it again with `python -m stages.landmark_bias`"
+        remedy = "delete it, or make it again with `python -m stages.landmark_bias`"
         data = read_npz(path, remedy)
         names = ("offset_m", "spread_m", "noise_m", "lid_response_m")
         try:
@@ -133,8 +136,8 @@ def mirrored_response(response_m: np.ndarray, points_m: np.ndarray, moved: np.nd
     flip = np.array([-1.0, 1.0, 1.0])
     distance = np.linalg.norm(points_m[:, None] * flip - points_m[None], axis=2)
     twin = distance.argmin(1)
-    even = 0.5 * (response_m + flip * response_m[twin])
-    return even[:, :, None] * moved[:, None, :]
+    response_m = np.where(distance.min(1)[:, None] < _TWIN_M, 0.5 * (response_m + flip * response_m[twin]), response_m)
+    return response_m[:, :, None] * moved[:, None, :]
 
 
 def summarise_bias(
@@ -148,12 +151,13 @@ def summarise_bias(
 
     Args:
         offsets_m: (I, 478, 3) offset of each identity.
-        residuals_m: (I, F, 478, 2) what single views leave, metres in the picture plane at the point's depth.
-        weights: (I, F, 478).
+        residuals_m: (F, 478, 2) what single views of all of them leave, metres in the picture plane at the point's
+            depth.
+        weights: (F, 478).
         lid_response_m: (478, 3, 2).
         template_digest: of the head model.
     """
     spread = offsets_m.std(0, ddof=1)
-    total = weights.sum((0, 1)).clip(1e-9)
-    noise = np.sqrt((weights[..., None] * residuals_m**2).sum((0, 1)).mean(1) / total)
+    total = weights.sum(0).clip(1e-9)
+    noise = np.sqrt((weights[..., None] * residuals_m**2).sum(0).mean(1) / total)
     return LandmarkBias(offsets_m.mean(0), np.sqrt((spread**2).mean(1)), noise, lid_response_m, template_digest)

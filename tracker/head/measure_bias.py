@@ -11,7 +11,8 @@ from tracker.demo.build import build_scene
 from tracker.demo.scene import Scene
 from tracker.demo.spec import DemoSpec, LightSpec
 from tracker.detectors.facemesh import FaceMesh
-from tracker.head.generic import template_digest
+from tracker.errors import InputError
+from tracker.head.bias_file import template_digest
 from tracker.head.landmark_bias import (
     LandmarkBias,
     mirrored_response,
@@ -45,22 +46,47 @@ def measure_bias(
     """Renders clips of several identities, runs FaceMesh, and averages.
 
     Args:
-        model: with all 478 points.
+        model: with FaceMesh points; those that it lacks get zeros.
         people: rendered identities.
         every: use every n-th of the 60 frames of each clip.
         kept: its offsets are kept, and only the response to closing lids is measured anew; or None.
         progress: told in words how far it is.
+
+    Raises:
+        InputError: FaceMesh finds no face in the renderings of more than half of the people.
     """
     found = []
     for number in range(people):
         if progress is not None:
             progress(f"landmark bias of {model.name}: person {number + 1} of {people}")
-        found.append(measure(build_scene(clip_spec(number), model), every))
-    offsets, responses, residuals, weights = (np.array(part) for part in zip(*found, strict=True))
+        one = measure(build_scene(clip_spec(number), model), every)
+        found += [] if one is None else [one]
+    if len(found) < max(2, people / 2):
+        raise InputError(f"{model.name}: FaceMesh finds a face in the renderings of {len(found)} of {people} people")
+    offsets, responses, residuals, weights = zip(*found, strict=True)
     points, _ = _landmarks(model, model.template)
-    response = mirrored_response(responses.mean(0), points.numpy(), moved_by_lids(model))
-    bias = summarise_bias(offsets, residuals, weights, response, template_digest(model))
-    return bias if kept is None else replace(kept, lid_response_m=response)
+    response = mirrored_response(np.mean(responses, 0), points.numpy(), moved_by_lids(model))
+    digest = template_digest(model)
+    bias = summarise_bias(np.array(offsets), np.concatenate(residuals), np.concatenate(weights), response, digest)
+    bias = scattered(bias, np.sort(model.landmarks478.indices.numpy()))
+    return bias if kept is None else replace(kept, lid_response_m=bias.lid_response_m)
+
+
+def scattered(bias: LandmarkBias, numbers: np.ndarray) -> LandmarkBias:
+    """A bias of some points (N, ...), whose FaceMesh numbers (N,) are given, as one of all 478."""
+
+    def whole(values: np.ndarray) -> np.ndarray:
+        found = np.zeros((COUNT, *values.shape[1:]))
+        found[numbers] = values
+        return found
+
+    return LandmarkBias(
+        whole(bias.offset_m),
+        whole(bias.spread_m),
+        whole(bias.noise_m),
+        whole(bias.lid_response_m),
+        bias.template_digest,
+    )
 
 
 def clip_spec(number: int) -> DemoSpec:
@@ -84,9 +110,14 @@ def clip_spec(number: int) -> DemoSpec:
     )
 
 
-def measure(scene: Scene, every: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Offset and lid response (478, 3) of one identity, residuals (F, 478, 2) in metres, and weights (F, 478)."""
+def measure(scene: Scene, every: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+    """What clips of one identity say of the model's N points, in the order of their numbers.
+
+    Returns:
+        Offset and lid response (N, 3), residuals (F, N, 2) in metres, and weights (F, N); None where no face is found.
+    """
     model, motion = scene.model, scene.motion
+    numbers = np.sort(model.landmarks478.indices.numpy())
     jacobians, differences, weights, metres, closure = [], [], [], [], []
     with FaceMesh(max_faces=1, tracking=True) as detector:
         for frame in range(0, scene.spec.frame_count, every):
@@ -100,13 +131,15 @@ def measure(scene: Scene, every: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
             pixels = project(cam, K.focal_px, K.cx_px, K.cy_px)
             cosine = -(normals_cam * torch.nn.functional.normalize(cam, dim=1)).sum(1)
             jacobians.append((projection_jacobian(cam, K.focal_px) @ R).numpy())
-            differences.append(faces[0].points_px - pixels.numpy())
+            differences.append(faces[0].points_px[numbers] - pixels.numpy())
             weights.append(((cosine - _MIN_COSINE) / (1 - _MIN_COSINE)).clamp_min(0).numpy() + 1e-3)
             metres.append((cam[:, 2] / K.focal_px).numpy())
             closure.append(float(motion.eyelids[frame].mean()))
+    if not jacobians:
+        return None
     J, d, w = np.array(jacobians, np.float64), np.array(differences), np.array(weights, np.float64)
     own = moved_by_lids(model).any(1)
-    offset, response = solve_offsets(J, d, w), np.zeros((COUNT, 3))
+    offset, response = solve_offsets(J, d, w), np.zeros((len(numbers), 3))
     offset[own], response[own] = solve_with_lids(J[:, own], d[:, own], w[:, own], np.array(closure))
     shift = offset + np.array(closure)[:, None, None] * response
     residual = d - np.einsum("fndi,fni->fnd", J, shift)
@@ -114,14 +147,14 @@ def measure(scene: Scene, every: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def moved_by_lids(model: HeadModel) -> np.ndarray:
-    """(478, 2) whether the left and the right lids move a landmark, in the order of their numbers."""
+    """(N, 2) whether the left and the right lids move a landmark, in the order of their numbers."""
     at = model.landmarks478
     basis = embed(at.faces, at.bary, model.triangles, model.eyelid_basis.flatten(1)).reshape(-1, 3, 2)
     return (basis.norm(dim=1) > _MOVED_M)[torch.argsort(at.indices)].numpy()
 
 
 def _landmarks(model: HeadModel, vertices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """All 478 points and their normals, in the order of their numbers."""
+    """The model's N points and their normals, in the order of their numbers."""
     embedding = model.landmarks478
     order = torch.argsort(embedding.indices)
     faces, bary = embedding.faces[order], embedding.bary[order]
