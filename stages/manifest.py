@@ -6,6 +6,7 @@ a listing of the outputs. It is written twice: when the stage starts (`complete`
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -178,7 +179,7 @@ def _source(path: Path, name: str) -> tuple[str, list[str]]:
     """Hash of a source file and the project modules that it imports anywhere, functions included."""
     text = path.read_bytes()
     imported = []
-    for node in ast.walk(ast.parse(text)):
+    for node in _statements(ast.parse(text)):
         if isinstance(node, ast.Import):
             imported += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -189,6 +190,14 @@ def _source(path: Path, name: str) -> tuple[str, list[str]]:
             imported += [module, *(f"{module}.{alias.name}" for alias in node.names)]
     ours = [m for m in imported if m.split(".")[0] in ("tracker", "stages")]
     return _hash(text), ours
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements within a node, without their expressions, which are most of a tree."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
+            yield child
+            yield from _statements(child)
 
 
 def _hash(data: bytes) -> str:

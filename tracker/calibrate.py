@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tracker.appearance_fit import frame_lights, view_samples, with_appearance
-from tracker.bundle import BundleState
+from tracker.bundle import BundleProblem, BundleState
 from tracker.camera import Intrinsics
 from tracker.clip import (
     ClipModel,
@@ -169,7 +169,7 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     Frames that the common appearance does not explain (a hand before the face) are dropped in the first rounds.
     """
     kept = tuple(range(len(task.frames)))
-    state, spread, l1 = geometry.state, geometry.log_focal_std, float("nan")
+    state, l1 = geometry.state, float("nan")
     samples = SampleSet.of(task.model, face_samples(task.model, task.tracking.samples))
     pictures = [pyramid(frame.image, task.tracking.levels) for frame in task.frames]
     clip = _clip(task, state, geometry.offsets_m, samples)
@@ -191,7 +191,8 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
             state = replace(state, frames=tuple(state.frames[place] for place in explained))
             solutions = [solutions[place] for place in explained]
         l1 = float(np.nanmean([solution.photometric_l1 for solution in solutions]))
-        clip, state, spread = _solved_jointly(task, geometry.landmarks, (solver, state), pictures, level)
+        clip, state, problem = _solved_jointly(task, geometry.landmarks, (solver, state), pictures, level)
+    spread = focal_spread(problem, state)
     clip, lit = _with_light(task, clip, state, pictures)
     offsets_m = fitted_offsets(task, state)[0]
     return Calibration(clip, offsets_m, state.offsets, lit, geometry, l1, spread, kept)
@@ -226,12 +227,13 @@ def refine(task: CalibrationTask, calibration: Calibration, more: Sequence[Frame
     states = calibration.states + tuple(solutions[k].state for k in used)
     task = replace(task, frames=tuple(frames))
     pictures = [pyramid(frame.image, task.tracking.levels) for frame in frames]
-    clip, spread = calibration.clip, calibration.log_focal_std
+    clip = calibration.clip
     state = BundleState(clip.shape, clip.intrinsics, calibration.offsets, states)
     for _ in range(_REFINING_ROUNDS):
         clip = with_appearance(clip, view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px))
         solver = FrameSolver(clip, task.energy, task.tracking, task.held)
-        clip, state, spread = _solved_jointly(task, calibration.geometry.landmarks, (solver, state), pictures)
+        clip, state, problem = _solved_jointly(task, calibration.geometry.landmarks, (solver, state), pictures)
+    spread = focal_spread(problem, state)
     clip, lit = _with_light(task, clip, state, pictures)
     return replace(
         calibration,
@@ -250,19 +252,18 @@ def _solved_jointly(
     start: tuple[FrameSolver, BundleState],
     pictures: Sequence[list[ImageLevel]],
     level: int = 0,
-) -> tuple[ClipModel, BundleState, float]:
-    """Clip, state and spread of the log focal length after a joint solve at a pyramid level."""
+) -> tuple[ClipModel, BundleState, BundleProblem]:
+    """Clip and state after a joint solve at a pyramid level, and what was solved."""
     solver, state = start
     problem = bundle_problem(task, state, landmarks, free_offsets=True, with_colours=True)
     colours = shared_colours(solver, state, [levels[level] for levels in pictures], level)
     if colours is not None:
         problem = replace(problem, colours=colours, contours=contours(task, state))
         state = minimise(problem, state, SolverSettings(max_steps=task.settings.joint_steps)).state
-    spread = focal_spread(problem, state)
     before = solver.clip
     moved = _clip(task, state, fitted_offsets(task, state)[0], before.samples)
     clip = replace(moved, contrast=before.contrast, albedo=before.albedo, seen=before.seen, light=before.light)
-    return clip, state, spread
+    return clip, state, problem
 
 
 def _with_light(

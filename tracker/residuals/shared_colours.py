@@ -93,12 +93,14 @@ class SharedColours:
         )
         values = [value for value, _ in everything]
         means = self._means(values)
+        total = self._total()
+        inverse = torch.where(total > 0, total.clamp_min(1e-12).rsqrt(), 0.0).float()
 
         def own_blocks(k: int) -> tuple[Tensor, Tensor, float, np.ndarray]:
             """One frame's matrix, gradient, cost and rows by shared unknowns; fills its columns of `between`."""
             view, (value, lines) = self.views[k], everything[k]
             root = view.weight.sqrt()
-            ids, spread = view.ids.numpy(), lines * root.numpy()[:, None, None]
+            ids, spread = view.ids.numpy(), lines * (root * inverse[view.ids]).numpy()[:, None, None]
             between[ids, :, common + k * size : common + (k + 1) * size] = spread[..., :size]
             own = squared(torch.from_numpy(lines.reshape(-1, lines.shape[2])).double())
             residual = ((value - means[view.ids]) * root[:, None]).reshape(-1)
@@ -109,9 +111,6 @@ class SharedColours:
         for view, row, (own, gradient, cost, shared) in zip(self.views, rows, blocks, strict=True):
             row.add_matrix(own, gradient, cost)
             between[view.ids.numpy(), :, :common] += shared
-        total = self._total().numpy()
-        inverse = np.where(total > 0, 1 / np.sqrt(np.maximum(total, 1e-12)), 0.0)
-        between *= inverse[:, None, None].astype(np.float32)
         return between.reshape(-1, between.shape[2])
 
     def _lines(
