@@ -1,6 +1,6 @@
 """Between the subject directory and the solver: frames, head model, and the calibration's record."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +115,7 @@ class CalibrationRecord:
 def calibrated_landmarks(subject: Subject, config: Config, model: HeadModel) -> LandmarkSet:
     """The landmarks that the clip's detectors and the head model share."""
     if not config.calibration.measured_offsets:
-        model = replace(model, landmark_offsets=None, landmark_offset_std=None, landmark_lid_response=None)
+        model = model.without_landmark_bias()
     return landmark_set(model, has_sparse(subject))
 
 

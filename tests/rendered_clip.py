@@ -87,7 +87,7 @@ class RenderedClip:
 
 def rendered_clip() -> RenderedClip:
     """The clip of this module's numbers."""
-    model = replace(load_generic(), landmark_offsets=None, landmark_offset_std=None, landmark_lid_response=None)
+    model = load_generic().without_landmark_bias()
     texels = Texels.of(model, _TEXTURE)
     truth = truth_of(SPEC, make_motion(SPEC, model), model.name, "")
     return RenderedClip(model, truth, texels.picture(skin_pattern(model, texels)), texels)

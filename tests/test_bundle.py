@@ -39,6 +39,11 @@ def _truth(frames: int) -> BundleState:
     return BundleState(shape, TRUE_CAMERA, torch.zeros(COUNT, 3, dtype=torch.float64), tuple(states))
 
 
+# Offsets that differ together, by a fixed mixture that adds a tenth to their variance.
+_ROOT = torch.eye(3 * COUNT, dtype=torch.float64)
+_ROOT += 0.3 / (3 * COUNT) ** 0.5 * torch.randn(_ROOT.shape, generator=torch.Generator().manual_seed(8)).double()
+
+
 def _problem(truth: BundleState, offset_std: float = 1e-3, bias: torch.Tensor | None = None) -> BundleProblem:
     points = TEMPLATE.with_shape(truth.shape)
     if bias is not None:
@@ -58,7 +63,8 @@ def _problem(truth: BundleState, offset_std: float = 1e-3, bias: torch.Tensor | 
         centre_px=(256.0, 256.0),
         centre_std_px=30.0,
         offsets=OffsetModel(
-            torch.zeros(COUNT, 3, dtype=torch.float64), torch.full((COUNT,), offset_std, dtype=torch.float64)
+            torch.zeros(COUNT, 3, dtype=torch.float64),
+            offset_std * _ROOT if offset_std else None,
         ),
         size_direction=torch.full((MODEL.shape_count,), 0.1, dtype=torch.float64),
         size_std=1.0,

@@ -17,10 +17,12 @@ from tracker.head.landmark_bias import (
     solve_offsets,
     solve_with_lids,
     summarise_bias,
+    with_identity,
 )
 from tracker.head.measure_bias import measure_bias
 from tracker.head.model import Embedding, embed
 from tracker.head.store import save_head
+from tracker.joint_problem import offset_root
 from tracker.landmark_set import LEFT_LID_PAIRS, RIGHT_LID_PAIRS, landmark_set
 from tracker.rotations import exp_so3
 
@@ -146,6 +148,77 @@ def test_points_that_a_model_lacks_have_no_bias() -> None:
     assert not moved[[1, 4, 152, 10]].any()
 
 
+def test_many_people_tell_how_offsets_follow_the_identity() -> None:
+    people, modes, points = 400, 6, 20
+    rng = np.random.default_rng(4)
+    response = 0.001 * rng.standard_normal((points, 3, modes))
+    common = 0.0015 * rng.standard_normal((points, 3, 2))
+    mean = 0.003 * rng.standard_normal((points, 3))
+    shapes, hidden = rng.standard_normal((people, modes)), rng.standard_normal((people, 2))
+    offsets = mean + np.einsum("nds,ks->knd", response, shapes) + np.einsum("ndf,kf->knd", common, hidden)
+    offsets += 0.0004 * rng.standard_normal(offsets.shape)
+    plain = summarise_bias(offsets, np.zeros((1, points, 2)), np.ones((1, points)), np.zeros((points, 3, 2)), "d")
+    bias = with_identity(plain, offsets, shapes)
+    assert bias.identity_response_m is not None
+    assert bias.together_m is not None
+    assert bias.alone_m is not None
+    # Three standard errors of a regression on 400 people: the spread left over the root of their number, and the ridge.
+    assert np.abs(bias.identity_response_m - response).max() < 0.0006
+    flat = bias.together_m.reshape(3 * points, -1)
+    found = flat @ flat.T + np.diag(bias.alone_m.reshape(-1) ** 2)
+    true = common.reshape(-1, 2) @ common.reshape(-1, 2).T + 0.0004**2 * np.eye(3 * points)
+    assert np.linalg.norm(found - true) < 0.3 * np.linalg.norm(true)
+    np.testing.assert_allclose(np.diag(found), np.diag(true), rtol=0.35)
+    # The spread is what is left; that of the people as they are is larger.
+    assert (bias.spread_m < plain.spread_m).all()
+    np.testing.assert_allclose(bias.spread_m, np.sqrt(np.diag(true).reshape(points, 3).mean(1)), rtol=0.15)
+
+
+def test_landmarks_follow_the_identity_as_the_detector_does() -> None:
+    model = load_generic()
+    identity = model.landmark_identity
+    assert identity is not None, "assets/generic_head_landmarks.npz was measured on too few people"
+    bare = landmark_set(model.without_landmark_bias(), False)
+    landmarks = landmark_set(model, False)
+    np.testing.assert_allclose(
+        landmarks.template.shape_basis - bare.template.shape_basis, identity.response.double(), atol=1e-9
+    )
+    # Up to a millimetre and more a standard deviation: that is why it is worth measuring.
+    assert 0.0005 < float(identity.response.norm(dim=1).max()) < 0.01
+    few = landmark_set(model.with_modes(10, 5), False)
+    assert few.template.shape_basis.shape[2] == 10
+    part = landmarks.subset(torch.tensor([3, 50, 400]))
+    np.testing.assert_array_equal(part.offset_together_m, landmarks.offset_together_m[[3, 50, 400]])
+    np.testing.assert_array_equal(part.offset_alone_m, landmarks.offset_alone_m[[3, 50, 400]])
+    assert bool(bare.offset_alone_m.isnan().all())
+
+
+def test_covariance_of_the_offsets() -> None:
+    model = load_generic()
+    landmarks = landmark_set(model, False).subset(torch.arange(0, 478, 9))
+    together, alone = landmarks.offset_together_m.flatten(0, 1), landmarks.offset_alone_m.reshape(-1)
+    root = offset_root(landmarks, 1.0)
+    assert root is not None
+    measured = together @ together.T + torch.diag(alone**2)
+    np.testing.assert_allclose(root @ root.T, 4 * measured, rtol=1e-6, atol=1e-12)
+    # Neighbours differ together.
+    assert float(measured[0, 3:].abs().max()) > 0.3 * float(measured[0, 0])
+    # What is known only of each, or not at all, differs alone.
+    unknown = replace(
+        landmarks, offset_alone_m=torch.full_like(landmarks.offset_alone_m, float("nan")),
+        offset_together_m=torch.zeros_like(landmarks.offset_together_m),
+    )  # fmt: skip
+    root = offset_root(unknown, 1.0)
+    assert root is not None
+    np.testing.assert_allclose(root, torch.diag(2 * unknown.offset_std_m.repeat_interleave(3)), atol=1e-12)
+    # A limit of 0.5 mm keeps the shares.
+    root = offset_root(landmarks, 0.0005)
+    assert root is not None
+    variance = (root @ root.T).diagonal().reshape(-1, 3).mean(1)
+    np.testing.assert_allclose(variance, (2 * landmarks.offset_std_m.clamp(max=0.0005)) ** 2, rtol=0.02)
+    assert offset_root(landmarks, 0.0) is None
+
+
 def test_landmarks_of_the_lids_move_as_the_detector_does() -> None:
     """A detector leaves a gap between shut lids: the model's landmarks close less far than its lids."""
     model = load_generic()
@@ -179,6 +252,16 @@ def test_file_round_trip(tmp_path: Path) -> None:
     bias.save(path)
     again = LandmarkBias.load(path)
     assert again.template_digest == "abc"
+    assert again.identity_response_m is None
+    more = replace(
+        bias,
+        identity_response_m=0.001 * RNG.standard_normal((478, 3, 5)),
+        together_m=0.001 * RNG.standard_normal((478, 3, 4)),
+        alone_m=0.001 * RNG.random((478, 3)),
+    )
+    more.save(path)
+    for name in ("identity_response_m", "together_m", "alone_m"):
+        np.testing.assert_allclose(getattr(LandmarkBias.load(path), name), getattr(more, name), rtol=1e-3, atol=1e-7)
     for name in ("offset_m", "spread_m", "noise_m", "lid_response_m"):
         np.testing.assert_allclose(getattr(again, name), getattr(bias, name), rtol=1e-6)
     path.write_bytes(path.read_bytes()[:-30])

@@ -27,19 +27,28 @@ from tracker.state import FrameState
 
 @dataclass(frozen=True, eq=False)
 class OffsetModel:
-    """Normal distribution of the landmark offsets in head space, independent in every landmark and direction.
+    """Normal distribution of the landmark offsets in head space.
 
     Attributes:
         mean_m: (N, 3) metres.
-        std_m: (N,) metres; 0 holds an offset at its mean.
+        root_m: (3 N, 3 N) metres, a square root of their covariance: root root^T; None holds them at their mean.
     """
 
     mean_m: Tensor
-    std_m: Tensor
+    root_m: Tensor | None
 
     def offsets_m(self, coefficients: Tensor) -> Tensor:
-        """(N, 3) standard deviations to (N, 3) metres."""
-        return self.mean_m + self.std_m[:, None] * coefficients
+        """(N, 3) standard normal coefficients to (N, 3) metres."""
+        if self.root_m is None:
+            return self.mean_m
+        return self.mean_m + (self.root_m @ coefficients.reshape(-1)).reshape(-1, 3)
+
+    def by_coefficients(self, by_rest: Tensor) -> Tensor:
+        """Derivatives (N, D, 3 N) by the coefficients of what has derivatives (N, D, 3) by the points at rest."""
+        count = len(by_rest)
+        if self.root_m is None:
+            return by_rest.new_zeros(count, by_rest.shape[1], 3 * count)
+        return by_rest @ self.root_m.reshape(count, 3, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +58,7 @@ class BundleState:
     Attributes:
         shape: (S,) identity in standard deviations.
         intrinsics: camera of the crop, pixels.
-        offsets: (N, 3) landmark offsets, standard deviations from their mean.
+        offsets: (N, 3) standard normal coefficients of the landmark offsets, see `OffsetModel`.
         frames: the frames' own unknowns.
     """
 
@@ -121,7 +130,8 @@ class SharedPrior:
         deviation, inverse_std = self._common(state)
         common, total, count = len(deviation), len(deviation) + state.offsets.numel(), len(state.shape)
         H, g = torch.zeros(total, total, dtype=torch.float64), torch.zeros(total, dtype=torch.float64)
-        free = torch.cat([torch.zeros(common, dtype=torch.bool), (self.offsets.std_m > 0).repeat_interleave(3)])
+        free = torch.zeros(total, dtype=torch.bool)
+        free[common:] = self.offsets.root_m is not None
         weight = inverse_std**2
         weight[count] *= cauchy((deviation[count] * inverse_std[count]).square())[1]
         H.diagonal()[:common] = weight
@@ -230,11 +240,8 @@ class BundleProblem:
         frame, intrinsics = view
         motion = ShapeMotion(self.template.shape_basis, self.template.pivot_basis)
         projected = linearise_projection(points, frame, intrinsics, motion)
-        count = len(points)
-        by_offset = torch.zeros(count, 2, count, 3, dtype=torch.float64)
-        everyone = torch.arange(count)
-        by_offset[everyone, :, everyone] = projected.by_rest * self.shared.offsets.std_m[:, None, None]
-        jacobian = torch.cat([along_dolly(projected.jacobian, frame), by_offset.flatten(2)], 2)
+        by_offset = self.shared.offsets.by_coefficients(projected.by_rest)
+        jacobian = torch.cat([along_dolly(projected.jacobian, frame), by_offset], 2)
         error = projected.pixels - seen.targets_px
         a, b = seen.pairs[:, 0], seen.pairs[:, 1]
         for residual, by_all, sigma, confidence in (

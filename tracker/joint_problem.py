@@ -38,8 +38,7 @@ _LANDMARK_FOCAL_STD = 0.03
 _CONTOUR_SIGMA_PX = 2.0
 # Landmarks of the joint solve, spread evenly over the face, beside those of the closure pairs and the irises.
 _EVEN_LANDMARKS = 64
-# Their offsets are wider than measured by this factor: neighbours err together, and a detector does not report what an
-# identity changes in the fine (docs/solver.md).
+# Their offsets are wider than measured by this factor: people are not renderings (docs/solver.md).
 _OFFSET_CAUTION = 2.0
 # How much further than on the finest level samples keep from lids and lips on the next coarser one, metres: the local
 # mean there is twice as wide. On the one after it is three times as much.
@@ -110,8 +109,8 @@ def bundle_problem(
         with_colours: whether the pictures will take part: identity and focal length are freer then.
     """
     model, settings = task.model, task.settings
-    std = _OFFSET_CAUTION * offset_std(landmarks, settings.offset_std_mm / 1000)
-    offsets = OffsetModel(landmarks.offset_mean_m, std if free_offsets else torch.zeros_like(std))
+    root = offset_root(landmarks, settings.offset_std_mm / 1000) if free_offsets else None
+    offsets = OffsetModel(landmarks.offset_mean_m, root)
     # Fewer landmarks, each with the more weight.
     energy = task.energy
     weight = energy.landmark_weight * len(task.landmarks) / len(landmarks)
@@ -165,6 +164,24 @@ def offset_std(landmarks: LandmarkSet, default_std_m: float) -> Tensor:
     """
     known = landmarks.offset_std_m
     return torch.where(known.isnan(), torch.full_like(known, default_std_m), known.clamp(max=default_std_m))
+
+
+def offset_root(landmarks: LandmarkSet, default_std_m: float) -> Tensor | None:
+    """A square root (3 N, 3 N) of the offsets' covariance, metres, wider than measured; None where they are held.
+
+    Args:
+        landmarks: N landmarks.
+        default_std_m: see `offset_std`.
+    """
+    if default_std_m == 0:
+        return None
+    std = offset_std(landmarks, default_std_m)[:, None]
+    known = ~landmarks.offset_alone_m.isnan()
+    # What is limited keeps its share in common.
+    share = torch.where(known, std / landmarks.offset_std_m[:, None], 0.0)
+    alone = torch.where(known, landmarks.offset_alone_m * share, std).reshape(-1)
+    together = (landmarks.offset_together_m * share[..., None]).flatten(0, 1)
+    return _OFFSET_CAUTION * torch.linalg.cholesky(together @ together.T + torch.diag(alone.square()))
 
 
 def joint_landmarks(landmarks: LandmarkSet) -> LandmarkSet:

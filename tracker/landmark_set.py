@@ -64,6 +64,8 @@ class LandmarkSet:
         pairs: (K, 2) closure pairs, ids into the points.
         offset_mean_m: (N, 3) mean landmark offsets known for the model, head space.
         offset_std_m: (N,) their spread between people; NaN where nothing is known.
+        offset_together_m: (N, 3, F) what offsets have in common between people, F factors; zero where nothing is known.
+        offset_alone_m: (N, 3) their spread beyond that; NaN where nothing is known.
     """
 
     template: PointTemplate
@@ -72,6 +74,8 @@ class LandmarkSet:
     pairs: Tensor
     offset_mean_m: Tensor
     offset_std_m: Tensor
+    offset_together_m: Tensor
+    offset_alone_m: Tensor
 
     def __len__(self) -> int:
         return len(self.dense) + len(self.sparse)
@@ -92,6 +96,8 @@ class LandmarkSet:
             pairs=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
             offset_mean_m=self.offset_mean_m[ids],
             offset_std_m=self.offset_std_m[ids],
+            offset_together_m=self.offset_together_m[ids],
+            offset_alone_m=self.offset_alone_m[ids],
         )
 
     def targets(self, dense_px: np.ndarray, sparse_px: np.ndarray | None) -> Tensor:
@@ -105,13 +111,18 @@ class LandmarkSet:
 
 
 def _template(model: HeadModel, faces: Tensor, bary: Tensor) -> PointTemplate:
-    """The points, FaceMesh's first, moving with the lids as the detector's do where that was measured."""
-    template, response = point_template(model, faces, bary), model.landmark_lid_response
-    if response is None:
-        return template
-    basis = template.points.eyelid_basis.clone()
-    basis[: len(response)] += response.to(basis)
-    return replace(template, points=replace(template.points, eyelid_basis=basis))
+    """The points, FaceMesh's first, moving with lids and identity as the detector's do where that was measured."""
+    template = point_template(model, faces, bary)
+    lids, identity = model.landmark_lid_response, model.landmark_identity
+    if lids is not None:
+        basis = template.points.eyelid_basis.clone()
+        basis[: len(lids)] += lids.to(basis)
+        template = replace(template, points=replace(template.points, eyelid_basis=basis))
+    if identity is not None:
+        basis = template.shape_basis.clone()
+        basis[: len(identity.response)] += identity.response.to(basis)
+        template = replace(template, shape_basis=basis)
+    return template
 
 
 def landmark_set(model: HeadModel, with_sparse: bool) -> LandmarkSet:
@@ -139,6 +150,12 @@ def landmark_set(model: HeadModel, with_sparse: bool) -> LandmarkSet:
     if model.landmark_offsets is not None and model.landmark_offset_std is not None:
         offset_mean[: len(dense)] = model.landmark_offsets.double()
         offset_std[: len(dense)] = model.landmark_offset_std.double()
+    identity = model.landmark_identity
+    factors = 0 if identity is None else identity.together.shape[2]
+    together = torch.zeros(len(faces), 3, factors, dtype=torch.float64)
+    alone = torch.full((len(faces), 3), float("nan"), dtype=torch.float64)
+    if identity is not None:
+        together[: len(dense)], alone[: len(dense)] = identity.together.double(), identity.alone.double()
     return LandmarkSet(
         template=_template(model, faces, bary),
         dense=dense.indices,
@@ -146,4 +163,6 @@ def landmark_set(model: HeadModel, with_sparse: bool) -> LandmarkSet:
         pairs=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
         offset_mean_m=offset_mean,
         offset_std_m=offset_std,
+        offset_together_m=together,
+        offset_alone_m=alone,
     )

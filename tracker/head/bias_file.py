@@ -9,7 +9,7 @@ from tracker.head.landmark_bias import LandmarkBias
 
 if TYPE_CHECKING:
     # What draws asks for paths alone and does without torch.
-    from tracker.head.model import HeadModel
+    from tracker.head.model import HeadModel, LandmarkIdentity
 
 
 def bias_path(head: Path) -> Path:
@@ -51,4 +51,19 @@ def with_bias(model: "HeadModel", path: Path) -> "HeadModel":
         landmark_offsets=torch.from_numpy(bias.offset_m)[rows].float(),
         landmark_offset_std=torch.from_numpy(bias.spread_m)[rows].float(),
         landmark_lid_response=torch.from_numpy(bias.lid_response_m)[rows].float(),
+        landmark_identity=_identity(bias, model),
     )
+
+
+def _identity(bias: LandmarkBias, model: "HeadModel") -> "LandmarkIdentity | None":
+    """Its part about identities, where it was measured, for the modes that the model has."""
+    import torch
+
+    from tracker.head.model import LandmarkIdentity
+
+    parts = (bias.identity_response_m, bias.together_m, bias.alone_m)
+    if any(part is None for part in parts):
+        return None
+    rows = model.landmarks478.indices
+    found = LandmarkIdentity(*(torch.from_numpy(part)[rows] for part in parts))
+    return found.with_modes(model.shape_count)

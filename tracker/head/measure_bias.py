@@ -14,11 +14,13 @@ from tracker.detectors.facemesh import FaceMesh
 from tracker.errors import InputError
 from tracker.head.bias_file import template_digest
 from tracker.head.landmark_bias import (
+    LEAST_PEOPLE,
     LandmarkBias,
     mirrored_response,
     solve_offsets,
     solve_with_lids,
     summarise_bias,
+    with_identity,
 )
 from tracker.head.model import HeadModel, embed, vertex_normals
 from tracker.landmark_set import COUNT
@@ -55,12 +57,15 @@ def measure_bias(
     Raises:
         InputError: FaceMesh finds no face in the renderings of more than half of the people.
     """
-    found = []
+    found, shapes = [], []
     for number in range(people):
         if progress is not None:
             progress(f"landmark bias of {model.name}: person {number + 1} of {people}")
-        one = measure(build_scene(clip_spec(number), model), every)
-        found += [] if one is None else [one]
+        scene = build_scene(clip_spec(number), model)
+        one = measure(scene, every)
+        if one is not None:
+            found.append(one)
+            shapes.append(scene.motion.shape.numpy())
     if len(found) < max(2, people / 2):
         raise InputError(f"{model.name}: FaceMesh finds a face in the renderings of {len(found)} of {people} people")
     offsets, responses, residuals, weights = zip(*found, strict=True)
@@ -68,6 +73,8 @@ def measure_bias(
     response = mirrored_response(np.mean(responses, 0), points.numpy(), moved_by_lids(model))
     digest = template_digest(model)
     bias = summarise_bias(np.array(offsets), np.concatenate(residuals), np.concatenate(weights), response, digest)
+    if len(found) >= LEAST_PEOPLE:
+        bias = with_identity(bias, np.array(offsets), np.array(shapes))
     bias = scattered(bias, np.sort(model.landmarks478.indices.numpy()))
     return bias if kept is None else replace(kept, lid_response_m=bias.lid_response_m)
 
@@ -76,17 +83,12 @@ def scattered(bias: LandmarkBias, numbers: np.ndarray) -> LandmarkBias:
     """A bias of some points (N, ...), whose FaceMesh numbers (N,) are given, as one of all 478."""
 
     def whole(values: np.ndarray) -> np.ndarray:
-        found = np.zeros((COUNT, *values.shape[1:]))
+        found: np.ndarray = np.zeros((COUNT, *values.shape[1:]))
         found[numbers] = values
         return found
 
-    return LandmarkBias(
-        whole(bias.offset_m),
-        whole(bias.spread_m),
-        whole(bias.noise_m),
-        whole(bias.lid_response_m),
-        bias.template_digest,
-    )
+    parts = {name: whole(value) for name, value in vars(bias).items() if isinstance(value, np.ndarray)}
+    return LandmarkBias(template_digest=bias.template_digest, **parts)
 
 
 def clip_spec(number: int) -> DemoSpec:

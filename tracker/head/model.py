@@ -79,6 +79,32 @@ class ContourEmbedding:
         return ContourEmbedding(self.faces.to(device), self.bary.to(device))
 
 
+@dataclass(frozen=True, eq=False)
+class LandmarkIdentity:
+    """How a detector's points follow a head's identity otherwise than the model's, measured on renders.
+
+    With coefficients s, the offset of the points is their mean + response s + together z + alone e with z and e
+    standard normal.
+
+    Attributes:
+        response: (L, 3, S) metres a standard deviation, head space.
+        together: (L, 3, F) what offsets of several points have in common between people beyond that, metres.
+        alone: (L, 3) standard deviation of each by itself, metres.
+    """
+
+    response: Tensor
+    together: Tensor
+    alone: Tensor
+
+    def to(self, device: torch.device | str) -> "LandmarkIdentity":
+        """The same on another device."""
+        return LandmarkIdentity(self.response.to(device), self.together.to(device), self.alone.to(device))
+
+    def with_modes(self, count: int) -> "LandmarkIdentity":
+        """For the first identity modes alone."""
+        return replace(self, response=self.response[..., :count])
+
+
 @dataclass(frozen=True)
 class HeadParams:
     """Parameters of a head without its pose in space; leading batch dimensions (...) broadcast.
@@ -130,6 +156,7 @@ class HeadModel:
         landmark_offset_std: (L,) metres, its spread between people; or None.
         landmark_lid_response: (L, 3, 2) metres a closure, how much further the detector's points move than
             `landmarks478` when the left or right lids close, measured on renders; or None.
+        landmark_identity: how the detector's points follow a head's identity; or None.
         regions: name to vertex ids; FLAME_masks' names where the model has them.
         landmarks68: embedding of the iBUG points (static; the contour's frontal position for 0 to 16).
         landmarks478: embedding of the FaceMesh points that the model has.
@@ -159,6 +186,7 @@ class HeadModel:
     landmark_offsets: Tensor | None = None
     landmark_offset_std: Tensor | None = None
     landmark_lid_response: Tensor | None = None
+    landmark_identity: LandmarkIdentity | None = None
     regions: dict[str, Tensor] = field(default_factory=dict)
     landmarks68_fixed: Embedding | None = None
     notes: tuple[str, ...] = ()
@@ -202,11 +230,22 @@ class HeadModel:
             expression_names=self.expression_names[:e],
             expression_std=self.expression_std[:e],
             expression_bounds=self.expression_bounds[:e],
+            landmark_identity=None if self.landmark_identity is None else self.landmark_identity.with_modes(s),
+        )
+
+    def without_landmark_bias(self) -> "HeadModel":
+        """The model as if nothing were known of how a detector's points differ from its own."""
+        return replace(
+            self,
+            landmark_offsets=None,
+            landmark_offset_std=None,
+            landmark_lid_response=None,
+            landmark_identity=None,
         )
 
     def to(self, device: torch.device | str) -> "HeadModel":
         """The same model on another device."""
-        parts = (Tensor, Embedding, ContourEmbedding)
+        parts = (Tensor, Embedding, ContourEmbedding, LandmarkIdentity)
         moved: dict[str, Any] = {name: x.to(device) for name, x in vars(self).items() if isinstance(x, parts)}
         moved["regions"] = {name: ids.to(device) for name, ids in self.regions.items()}
         return replace(self, **moved)
