@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages import asset_places
-from stages.asset_places import ASSETS, Folders, Search
+from stages.asset_places import ASSETS, Choice, Folders
 from tracker.detectors.fan import WEIGHTS_NAME as FAN_WEIGHTS
 from tracker.detectors.hub import checkpoints_dir
 from tracker.detectors.scrfd import models_dir
@@ -54,7 +54,7 @@ class Asset:
         further: other folders in which it is found.
         search: finds it by the tracker's own rules, instead of `names` in `place` and `further`; is given the folders
             that the user names.
-        apart: finds one in the user's folders that the tracker does not take, because it lies apart from the model.
+        companion: which of the files around FLAME's model it is; it is then found as the loader finds it.
         archive: how it is fetched; None where a library does it, or nobody but you.
         library: the library that fetches it: 'face-alignment' or 'insightface'; empty otherwise.
     """
@@ -67,8 +67,8 @@ class Asset:
     place: Callable[[Folders], Path]
     names: tuple[str, ...]
     further: tuple[str, ...] = ()
-    search: Search | None = None
-    apart: Search | None = None
+    search: Callable[[Folders], Path | None] | None = None
+    companion: Choice | None = None
     archive: Archive | None = None
     library: str = ""
 
@@ -111,8 +111,7 @@ CATALOGUE = (
         _NONE,
         asset_places.flame_folder,
         ("landmark_embedding.npy",),
-        search=asset_places.companion(asset_places.landmarks68),
-        apart=asset_places.companion_apart(asset_places.landmarks68),
+        companion=asset_places.landmarks68,
     ),
     Asset(
         "flame-template",
@@ -123,8 +122,7 @@ CATALOGUE = (
         _NONE,
         asset_places.flame_folder,
         ("head_template.obj",),
-        search=asset_places.companion(lambda places: places.template),
-        apart=asset_places.companion_apart(lambda places: places.template),
+        companion=lambda places: places.template,
     ),
     Asset(
         "flame-facemesh",
@@ -134,8 +132,7 @@ CATALOGUE = (
         _NONE,
         asset_places.flame_folder,
         ("mediapipe_landmark_embedding.npz",),
-        search=asset_places.companion(lambda places: places.facemesh),
-        apart=asset_places.companion_apart(lambda places: places.facemesh),
+        companion=lambda places: places.facemesh,
     ),
     Asset(
         "flame-masks",
@@ -145,8 +142,7 @@ CATALOGUE = (
         _NONE,
         asset_places.flame_folder,
         ("FLAME_masks.pkl",),
-        search=asset_places.companion(lambda places: places.masks),
-        apart=asset_places.companion_apart(lambda places: places.masks),
+        companion=lambda places: places.masks,
         archive=Archive("https://files.is.tue.mpg.de/tbolkart/FLAME/FLAME_masks.zip", ("FLAME_masks.pkl",)),
     ),
     Asset(
@@ -157,8 +153,7 @@ CATALOGUE = (
         _NONE,
         asset_places.flame_folder,
         ("l_eyelid.npy",),
-        search=asset_places.companion(asset_places.lids),
-        apart=asset_places.companion_apart(asset_places.lids),
+        companion=asset_places.lids,
     ),
     Asset(
         "flame-texture",
@@ -243,6 +238,8 @@ def find(asset: Asset, folders: Folders = ()) -> Path | None:
     """An asset's file, in its own folder or in folders that the user names; None where it is missing."""
     if asset.search is not None:
         return asset.search(folders)
+    if asset.companion is not None:
+        return asset_places.companion(asset.companion, folders)
     for base in (asset.folder(), *folders):
         for sub in (".", *asset.further):
             for name in asset.names:

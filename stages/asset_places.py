@@ -14,7 +14,6 @@ from tracker.head_choice import flame_path
 from tracker.texture_space import find_texture_space
 
 Folders = tuple[Path, ...]
-Search = Callable[[Folders], Path | None]
 Choice = Callable[[FlamePlaces], Path | None]
 ASSETS = Path("assets")
 FLAME_DIR = ASSETS / "FLAME2020"
@@ -38,19 +37,15 @@ def flame_folder(folders: Folders = ()) -> Path:
     return (flame_model(folders) or _USUAL_MODEL).parent
 
 
-def companion(choose: Choice) -> Search:
-    """A search for one of the files that the loader finds around the model."""
-    return lambda folders: choose(find_companions(flame_model(folders) or _USUAL_MODEL))
+def companion(choose: Choice, folders: Folders = ()) -> Path | None:
+    """One of the files that the loader finds around the model."""
+    return choose(find_companions(flame_model(folders) or _USUAL_MODEL))
 
 
-def companion_apart(choose: Choice) -> Search:
-    """A search for such a file in the user's folders, where the loader, which looks around the model, passes it by."""
-
-    def search(folders: Folders) -> Path | None:
-        parts = (folder / sub / _USUAL_MODEL.name for folder in folders for sub in _APART_FOLDERS)
-        return next((file for part in parts if (file := choose(find_companions(part))) is not None), None)
-
-    return search
+def companion_apart(choose: Choice, folders: Folders) -> Path | None:
+    """Such a file in the user's folders, where the loader, which looks around the model, passes it by."""
+    parts = (folder / sub / _USUAL_MODEL.name for folder in folders for sub in _APART_FOLDERS)
+    return next((file for part in parts if (file := choose(find_companions(part))) is not None), None)
 
 
 def landmarks68(places: FlamePlaces) -> Path | None:

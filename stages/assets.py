@@ -11,7 +11,7 @@ from pathlib import Path
 from stages import asset_places
 from stages.asset_fetch import checksums, fetch
 from stages.asset_list import CATALOGUE, Asset, find
-from stages.asset_places import ASSETS
+from stages.asset_places import ASSETS, companion_apart
 from tracker.command_line import OneLineParser
 from tracker.config import Config
 from tracker.errors import InputError
@@ -60,7 +60,7 @@ def describe(asset: Asset, folders: tuple[Path, ...], checksum: str) -> str:
         changed = checksum and path == find(asset) and sha256(path) != checksum
         note = "  (changed since it was fetched)" if changed else ""
         return f"found    {asset.name: <16} {path}{note}"
-    apart = asset.apart(folders) if asset.apart is not None else None
+    apart = None if asset.companion is None else companion_apart(asset.companion, folders)
     lines = [
         f"missing  {asset.name: <16} {asset.adds}",
         f"{'': <25} place: {asset.folder(folders) / asset.names[0]}",

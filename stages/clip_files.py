@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from stages import files
-from stages.appearance_file import load_appearance
+from stages.appearance_file import load_appearance, read_calibrated
 from stages.subject import Subject
 from tracker.camera import Intrinsics
 from tracker.clip import ClipModel, FrameInput, SampleSet
@@ -16,7 +16,6 @@ from tracker.errors import InputError
 from tracker.flow import FlowAppearance, flow_appearance
 from tracker.head.model import HeadModel
 from tracker.landmark_set import LandmarkSet, is_detected, landmark_set
-from tracker.npz import DAMAGE, arrays_of, one_line
 from tracker.samples import face_samples
 
 # With a smaller spread of the log focal length than this (95 % within 15 %) the clip tells it; else it hardly does.
@@ -102,14 +101,7 @@ class CalibrationRecord:
         Raises:
             InputError: missing or damaged.
         """
-        try:
-            return cls(**arrays_of(path))
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: missing; run the stage calibration first") from error
-        except DAMAGE as error:
-            raise InputError(
-                f"{path}: damaged ({one_line(error)}); run the stage calibration again with --force"
-            ) from error
+        return read_calibrated(path, lambda arrays: cls(**arrays))
 
 
 def calibrated_landmarks(subject: Subject, config: Config, model: HeadModel) -> LandmarkSet:

@@ -9,7 +9,7 @@ import torch
 
 from tracker.camera import projection_jacobian
 from tracker.errors import InputError
-from tracker.head.bias_file import bias_path, load_bias, template_digest
+from tracker.head.bias_file import bias_path, load_bias, shape_digest, template_digest
 from tracker.head.generic import GENERIC_HEAD_PATH, load_generic
 from tracker.head.landmark_bias import (
     LandmarkBias,
@@ -21,7 +21,7 @@ from tracker.head.landmark_bias import (
 )
 from tracker.head.measure_bias import measure_bias
 from tracker.head.model import Embedding, embed
-from tracker.head.store import save_head
+from tracker.head.store import load_head, save_head
 from tracker.joint_problem import offset_root
 from tracker.landmark_set import LEFT_LID_PAIRS, RIGHT_LID_PAIRS, landmark_set
 from tracker.rotations import exp_so3
@@ -158,7 +158,7 @@ def test_many_people_tell_how_offsets_follow_the_identity() -> None:
     offsets = mean + np.einsum("nds,ks->knd", response, shapes) + np.einsum("ndf,kf->knd", common, hidden)
     offsets += 0.0004 * rng.standard_normal(offsets.shape)
     plain = summarise_bias(offsets, np.zeros((1, points, 2)), np.ones((1, points)), np.zeros((points, 3, 2)), "d")
-    bias = with_identity(plain, offsets, shapes)
+    bias = with_identity(plain, offsets, shapes, "modes")
     assert bias.identity_response_m is not None
     assert bias.together_m is not None
     assert bias.alone_m is not None
@@ -259,7 +259,9 @@ def test_file_round_trip(tmp_path: Path) -> None:
         together_m=0.001 * RNG.standard_normal((478, 3, 4)),
         alone_m=0.001 * RNG.random((478, 3)),
     )
+    more = replace(more, shape_digest="modes")
     more.save(path)
+    assert LandmarkBias.load(path).shape_digest == "modes"
     for name in ("identity_response_m", "together_m", "alone_m"):
         np.testing.assert_allclose(getattr(LandmarkBias.load(path), name), getattr(more, name), rtol=1e-3, atol=1e-7)
     for name in ("offset_m", "spread_m", "noise_m", "lid_response_m"):
@@ -281,6 +283,14 @@ def test_a_bias_of_another_geometry_does_not_apply(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.landmark_offsets, bias.offset_m[model.landmarks478.indices], rtol=1e-5)
     np.testing.assert_allclose(loaded.landmark_offset_std, bias.spread_m[model.landmarks478.indices], rtol=1e-5)
     np.testing.assert_allclose(loaded.landmark_lid_response, bias.lid_response_m[model.landmarks478.indices], rtol=1e-5)
+    # What belongs to the identity modes does not apply to others; the rest does.
+    response = 0.001 * RNG.standard_normal((478, 3, model.shape_count))
+    bias = replace(bias, identity_response_m=response, together_m=response, alone_m=bias.offset_m)
+    replace(bias, shape_digest=shape_digest(load_head(head))).save(bias_path(head))
+    assert load_generic(head).landmark_identity is not None
+    replace(bias, shape_digest="others").save(bias_path(head))
+    assert load_generic(head).landmark_identity is None
+    assert load_generic(head).landmark_offsets is not None
     other = replace(model, template=model.template * 1.01)
     save_head(other, head)
     assert load_generic(head).landmark_offsets is None

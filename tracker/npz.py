@@ -4,11 +4,15 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from tracker.errors import InputError
+
+Out = TypeVar("Out")
 
 # What reading damaged bytes raises in zipfile's, zlib's and numpy's code (found by changing bytes at random).
 DAMAGE = (
@@ -50,6 +54,27 @@ def arrays_of(path: Path) -> dict[str, np.ndarray]:
             return {key: archive[key] for key in archive.files}
 
 
+def read_as(path: Path, make: Callable[[dict[str, np.ndarray]], Out], missing: str, damaged: str, remedy: str) -> Out:
+    """What a function makes of an npz's arrays.
+
+    Args:
+        path: the file.
+        make: what it raises, too, counts as damage.
+        missing: what is said of a file that is not there, its remedy included.
+        damaged: what is said of one that is damaged.
+        remedy: what to do about that.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        return make(arrays_of(path))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: {missing}") from error
+    except DAMAGE as error:
+        raise InputError(f"{path}: {damaged} ({one_line(error)}); {remedy}") from error
+
+
 def read_npz(path: Path, remedy: str = "get it from its publisher again") -> dict[str, np.ndarray]:
     """All arrays of an npz, without pickled objects.
 
@@ -60,9 +85,4 @@ def read_npz(path: Path, remedy: str = "get it from its publisher again") -> dic
     Raises:
         InputError: it is missing or damaged.
     """
-    try:
-        return arrays_of(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: not there; {remedy}") from error
-    except DAMAGE as error:
-        raise InputError(f"{path}: damaged ({one_line(error)}); {remedy}") from error
+    return read_as(path, dict, f"not there; {remedy}", "damaged", remedy)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from tracker.head.landmark_bias import LandmarkBias
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     # What draws asks for paths alone and does without torch.
     from tracker.head.model import HeadModel, LandmarkIdentity
 
@@ -19,7 +21,16 @@ def bias_path(head: Path) -> Path:
 
 def template_digest(model: "HeadModel") -> str:
     """Names a head's geometry: a bias measured on another one does not apply."""
-    return hashlib.blake2b(model.template.numpy().tobytes(), digest_size=8).hexdigest()
+    return _digest(model.template)
+
+
+def shape_digest(model: "HeadModel") -> str:
+    """Names a head's identity modes: a response to others does not apply."""
+    return _digest(model.shape_basis)
+
+
+def _digest(values: "Tensor") -> str:
+    return hashlib.blake2b(values.contiguous().numpy().tobytes(), digest_size=8).hexdigest()
 
 
 def load_bias(model: "HeadModel", path: Path) -> LandmarkBias | None:
@@ -56,14 +67,13 @@ def with_bias(model: "HeadModel", path: Path) -> "HeadModel":
 
 
 def _identity(bias: LandmarkBias, model: "HeadModel") -> "LandmarkIdentity | None":
-    """Its part about identities, where it was measured, for the modes that the model has."""
+    """Its part about identities, where it was measured on these very modes."""
     import torch
 
     from tracker.head.model import LandmarkIdentity
 
     parts = (bias.identity_response_m, bias.together_m, bias.alone_m)
-    if any(part is None for part in parts):
+    if any(part is None for part in parts) or bias.shape_digest != shape_digest(model):
         return None
     rows = model.landmarks478.indices
-    found = LandmarkIdentity(*(torch.from_numpy(part)[rows] for part in parts))
-    return found.with_modes(model.shape_count)
+    return LandmarkIdentity(*(torch.from_numpy(part)[rows] for part in parts))

@@ -54,6 +54,7 @@ class LandmarkBias:
         identity_response_m: (478, 3, S) change of the offset by each identity coefficient; or None.
         together_m: (478, 3, F) what offsets have in common between people beyond that: F factors; or None.
         alone_m: (478, 3) standard deviation beyond both; or None.
+        shape_digest: of the identity modes that those three belong to; empty without them.
     """
 
     offset_m: np.ndarray
@@ -64,6 +65,7 @@ class LandmarkBias:
     identity_response_m: np.ndarray | None = None
     together_m: np.ndarray | None = None
     alone_m: np.ndarray | None = None
+    shape_digest: str = ""
 
     def save(self, path: Path) -> None:
         """Writes an npz."""
@@ -75,6 +77,7 @@ class LandmarkBias:
                 noise_m=self.noise_m.astype(np.float32),
                 lid_response_m=self.lid_response_m.astype(np.float32),
                 template_digest=np.array(self.template_digest),
+                shape_digest=np.array(self.shape_digest),
                 **{name: value.astype(np.float16) for name in _OF_MANY if (value := getattr(self, name)) is not None},
             )
 
@@ -91,7 +94,8 @@ class LandmarkBias:
         try:
             offset, spread, noise, response = (data[name].astype(np.float64) for name in names)
             of_many = {name: data[name].astype(np.float64) for name in _OF_MANY if name in data}
-            return cls(offset, spread, noise, response, str(data["template_digest"]), **of_many)
+            digests = str(data["template_digest"]), str(data.get("shape_digest", ""))
+            return cls(offset, spread, noise, response, digests[0], shape_digest=digests[1], **of_many)
         except (KeyError, ValueError) as error:
             raise InputError(f"{path}: damaged ({error}); {remedy}") from error
 
@@ -185,7 +189,7 @@ def summarise_bias(
     return LandmarkBias(offsets_m.mean(0), np.sqrt((spread**2).mean(1)), noise, lid_response_m, template_digest)
 
 
-def with_identity(bias: LandmarkBias, offsets_m: np.ndarray, shapes: np.ndarray) -> LandmarkBias:
+def with_identity(bias: LandmarkBias, offsets_m: np.ndarray, shapes: np.ndarray, shape_digest: str) -> LandmarkBias:
     """The bias with what many people tell: how offsets follow the identity, and which differ together.
 
     The response is a ridge regression; what it leaves is split into common factors (the largest principal components
@@ -195,6 +199,7 @@ def with_identity(bias: LandmarkBias, offsets_m: np.ndarray, shapes: np.ndarray)
         bias: mean and spread of these people; its spread becomes what the response leaves.
         offsets_m: (I, N, 3) offset of each identity.
         shapes: (I, S) their coefficients, drawn around zero.
+        shape_digest: of the identity modes.
     """
     people, modes = shapes.shape
     flat = offsets_m.reshape(people, -1)
@@ -214,4 +219,5 @@ def with_identity(bias: LandmarkBias, offsets_m: np.ndarray, shapes: np.ndarray)
         identity_response_m=response.T.reshape(*shape, modes),
         together_m=together.reshape(*shape, -1),
         alone_m=alone.reshape(shape),
+        shape_digest=shape_digest,
     )

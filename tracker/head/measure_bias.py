@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from tracker.demo.scene import Scene
 from tracker.demo.spec import DemoSpec, LightSpec
 from tracker.detectors.facemesh import FaceMesh
 from tracker.errors import InputError
-from tracker.head.bias_file import template_digest
+from tracker.head.bias_file import shape_digest, template_digest
 from tracker.head.landmark_bias import (
     LEAST_PEOPLE,
     LandmarkBias,
@@ -74,7 +75,7 @@ def measure_bias(
     digest = template_digest(model)
     bias = summarise_bias(np.array(offsets), np.concatenate(residuals), np.concatenate(weights), response, digest)
     if len(found) >= LEAST_PEOPLE:
-        bias = with_identity(bias, np.array(offsets), np.array(shapes))
+        bias = with_identity(bias, np.array(offsets), np.array(shapes), shape_digest(model))
     bias = scattered(bias, np.sort(model.landmarks478.indices.numpy()))
     return bias if kept is None else replace(kept, lid_response_m=bias.lid_response_m)
 
@@ -87,8 +88,8 @@ def scattered(bias: LandmarkBias, numbers: np.ndarray) -> LandmarkBias:
         found[numbers] = values
         return found
 
-    parts = {name: whole(value) for name, value in vars(bias).items() if isinstance(value, np.ndarray)}
-    return LandmarkBias(template_digest=bias.template_digest, **parts)
+    parts: dict[str, Any] = {n: whole(value) for n, value in vars(bias).items() if isinstance(value, np.ndarray)}
+    return replace(bias, **parts)
 
 
 def clip_spec(number: int) -> DemoSpec:

@@ -3,14 +3,14 @@
 `tracker.head.model.HeadModel` is the same head for the solver.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracker.errors import InputError
-from tracker.npz import DAMAGE, arrays_of, one_line
+from tracker.npz import Out, read_as
 
 if TYPE_CHECKING:
     from tracker.head.model import HeadModel
@@ -141,20 +141,14 @@ class PlainHead:
         return skin(rest, self.skin_weights, R, t, self.eyelid_basis, eyelids.astype(np.float32))
 
 
-def read_head(path: Path, make: Any) -> Any:
+def read_head(path: Path, make: Callable[[dict[str, Any]], Out]) -> Out:
     """What a function makes of the arrays of a head model's npz file.
 
     Raises:
         InputError: the file is missing, damaged or lacks a key.
     """
-    try:
-        return make(arrays_of(path))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such head model; `python -m tracker.head.build` makes the generic one") from error
-    except DAMAGE as error:
-        raise InputError(
-            f"{path}: not a head model in this project's layout ({one_line(error)}); make or download it again"
-        ) from error
+    missing = "no such head model; `python -m tracker.head.build` makes the generic one"
+    return read_as(path, make, missing, "not a head model in this project's layout", "make or download it again")
 
 
 def region_triangles(triangles: Any, vertex_ids: Any, vertex_count: int) -> np.ndarray:
