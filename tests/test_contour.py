@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from coverage_share import coverage
 from rendered_clip import RenderedClip, calibration_task, rendered_clip
 
 from tracker.calibrate import Calibration, solve_appearance, solve_geometry
 from tracker.contour import find_outline
 from tracker.points import point_template
-from tracker.render import Surface, View, coverage, draw
+from tracker.render import Surface, View, draw
 from tracker.residuals.projection import project_state
 from tracker.surface import surface_view
 
@@ -31,7 +32,7 @@ def _matte(clip: RenderedClip, frame: int) -> np.ndarray:
     drawing = draw(
         Surface.of(clip.model), vertices, View(state.R.numpy(), state.t.numpy(), clip.camera, (height, width))
     )
-    return coverage(drawing).astype(np.float32)
+    return coverage(drawing)
 
 
 def _distances(clip: RenderedClip, frame: int, matte: np.ndarray, shape: torch.Tensor | None = None):

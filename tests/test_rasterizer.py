@@ -11,6 +11,7 @@ import torch
 from tracker.camera import Intrinsics
 from tracker.errors import InputError
 from tracker.rasterizer import BACKGROUND, _pytorch3d_on_cuda, rasterize, visible_points
+from tracker.rasterizer.reference import rasterize_reference
 
 SIZE = (40, 56)
 CAMERA = Intrinsics(60.0, 27.3, 20.9)
@@ -48,6 +49,16 @@ def test_fast_equals_slow_on_soup(seed: int, cull_back: bool) -> None:
     fast, slow = (rasterize(vertices, triangles, CAMERA, SIZE, b, cull_back=cull_back) for b in ("numba", "reference"))
     assert fast.covered.sum() > 100
     assert_equal(fast, slow)
+
+
+@pytest.mark.parametrize("cull_back", [False, True])
+def test_weights_may_be_left_out(cull_back: bool) -> None:
+    vertices, triangles = random_soup(3, 40)
+    full = rasterize(vertices, triangles, CAMERA, SIZE, "numba", cull_back=cull_back)
+    bare = rasterize(vertices, triangles, CAMERA, SIZE, "numba", cull_back=cull_back, weights=False)
+    np.testing.assert_array_equal(bare.triangle_index, full.triangle_index)
+    np.testing.assert_array_equal(bare.depth_m, full.depth_m)
+    assert bare.bary.size == 0
 
 
 def test_fast_equals_slow_on_tiny_triangles() -> None:
@@ -191,9 +202,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         x, y, z = meshes.points.T
         u, v = width / 2 - half * x, height / 2 - half * y
         points = np.stack([u * z, v * z, z], 1)
-        seen = rasterize(
-            points, meshes.faces, Intrinsics(1.0, 0.0, 0.0), (height, width), "reference", settings["z_clip_value"]
-        )
+        camera = Intrinsics(1.0, 0.0, 0.0)
+        seen = rasterize_reference(points, meshes.faces, camera, (height, width), settings["z_clip_value"], False)
         index, bary = torch.from_numpy(seen.triangle_index).long(), torch.from_numpy(seen.bary)
         bary[index < 0] = -1
         depth = torch.from_numpy(np.where(seen.covered, seen.depth_m, np.float32(-1)))

@@ -9,6 +9,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from coverage_share import coverage
 
 from stages import drawing, files, review
 from stages.appearance_file import load_appearance
@@ -20,8 +21,9 @@ from tracker.errors import InputError, SubjectError
 from tracker.frame_file import head_params, load_frame
 from tracker.head.generic import load_generic
 from tracker.overlay import GREEN, RED
-from tracker.render import coverage, draw
-from tracker.review_frame import FOOTER_PX, MOUTH_REGIONS, compose, overlay_psnr, review_head
+from tracker.render import draw
+from tracker.review_frame import FOOTER_PX, MOUTH_REGIONS, compose, review_head
+from tracker.review_kernels import COLOURED, MEASURED
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +109,11 @@ def test_the_mouth_shows_the_input() -> None:
     mouth[np.concatenate([model.regions[name].numpy() for name in named])] = True
     inside = mouth[head.surface.triangles].all(1)
     assert inside.any()
-    assert not head.coloured.triangles[inside].any()
-    assert not head.measured[inside].any()
-    assert head.coloured.triangles[~inside].all()
+    assert not head.kind[inside].any()
+    assert (head.kind[~inside] & COLOURED).all()
     skin = model.regions["face"].numpy()
     on_face = np.isin(head.surface.triangles, skin).all(1) & ~inside
-    assert head.measured[on_face].all()
+    assert (head.kind[on_face] & MEASURED).all()
 
 
 def test_lost_frame_says_so(painter) -> None:
@@ -140,17 +141,6 @@ def test_lost_frame_says_so(painter) -> None:
     assert count(fine[landmarks], GREEN) > 300
     assert count(lost[landmarks], GREEN) < 30
     assert count(lost[landmarks], RED) > 300
-
-
-def test_psnr_by_hand() -> None:
-    image, overlay = np.full((10, 10, 3), 0.5, np.float32), np.full((10, 10, 3), 0.5, np.float32)
-    mask = np.zeros((10, 10), bool)
-    mask[2:6, 3:8] = True
-    overlay[2:6, 3:8] += 0.1
-    overlay[7:] = 0
-    assert overlay_psnr(image, overlay, mask) == pytest.approx(20.0, abs=1e-4)
-    assert overlay_psnr(image, image, mask) == math.inf
-    assert math.isnan(overlay_psnr(image, overlay, np.zeros((10, 10), bool)))
 
 
 def test_interrupted_review_goes_on(reviewed) -> None:
@@ -188,7 +178,7 @@ def test_damaged_appearance_is_named(reviewed, tmp_path) -> None:
 def test_measured_pixels_are_face_pixels(painter) -> None:
     frame = shown(painter, 0)
     drawing = draw(painter.head.surface, frame.vertices_head_m, frame.view)
-    face = coverage(drawing, painter.head.measured)
+    face = coverage(drawing, (painter.head.kind & MEASURED) > 0)
     everything = coverage(drawing)
     assert 0.2 < face.sum() / everything.sum() < 0.7
 

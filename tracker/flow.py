@@ -24,6 +24,7 @@ from tracker.render import Selection, Surface, View, draw, render
 from tracker.residuals.landmark import LandmarkTerm
 from tracker.residuals.projection import project_state
 from tracker.review_frame import review_head
+from tracker.review_kernels import COLOURED
 from tracker.shading import rotate_sh
 from tracker.state import FrameState
 
@@ -77,7 +78,7 @@ def flow_appearance(model: HeadModel, albedo: np.ndarray, valid: np.ndarray) -> 
         valid: (T, T) weights in [0, 1].
     """
     head = review_head(model, albedo, valid)
-    return FlowAppearance(head.surface, head.coloured, head.texture)
+    return FlowAppearance(head.surface, Selection((head.kind & COLOURED) > 0, head.fade), head.texture)
 
 
 @dataclass(frozen=True, eq=False)

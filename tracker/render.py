@@ -1,7 +1,8 @@
-"""Pictures of a posed head: its appearance under a light, or its bare geometry as clay.
+"""Pictures of a posed head: its appearance under a light.
 
 A drawing is rasterised once, at a multiple of the picture's resolution so that edges come out smooth, and can then be
 painted several times. Colours are sRGB in [0, 1]; light and normals are those of `tracker.shading`, in head space.
+Review frames, which have to be drawn fast, take `tracker.review_kernels` instead.
 """
 
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ import numpy as np
 from tracker.camera import Intrinsics
 from tracker.head.plain import PlainHead
 from tracker.rasterizer import NEAR_M, Fragments, rasterize
-from tracker.render_kernels import composite, downsample_mask, mesh_normals, paint_clay, paint_texture
+from tracker.render_kernels import composite, mesh_normals, paint_texture
 from tracker.sh_constants import SH_CONSTANTS
 
 if TYPE_CHECKING:
     from tracker.head.model import HeadModel
 
-# 2 x 2 samples a pixel: silhouettes look smooth, and a 512 x 512 head still takes 25 ms on one core.
+# Samples a pixel and axis: silhouettes look smooth.
 SUPERSAMPLE = 2
 
 
@@ -113,12 +114,10 @@ class Selection:
     Attributes:
         triangles: (F,) bool, or None for all.
         opacity: (V,) in [0, 1], or None for opaque.
-        tone: (V,) brightness of the clay, or None for 1 everywhere; without effect on textures.
     """
 
     triangles: np.ndarray | None = None
     opacity: np.ndarray | None = None
-    tone: np.ndarray | None = None
 
 
 EVERYTHING = Selection()
@@ -153,7 +152,7 @@ def draw(surface: Surface, vertices_head_m: np.ndarray, view: View, supersample:
         supersample: samples a pixel and axis.
 
     Returns:
-        A drawing for `render` and `render_geometry`.
+        A drawing for `render` and the review frames.
     """
     vertices = np.ascontiguousarray(vertices_head_m, np.float32)
     vertices_cam = (vertices @ view.R.T + view.t).astype(np.float32)
@@ -179,9 +178,7 @@ def rgba_texture(albedo: np.ndarray, valid: np.ndarray | None = None) -> np.ndar
     return texture
 
 
-def render(
-    drawing: Drawing, texture: np.ndarray, sh: np.ndarray, painted: Selection = EVERYTHING, once: bool = False
-) -> Layer:
+def render(drawing: Drawing, texture: np.ndarray, sh: np.ndarray, painted: Selection = EVERYTHING) -> Layer:
     """The head in its own colours under a light.
 
     Args:
@@ -189,50 +186,25 @@ def render(
         texture: (Th, Tw, 4) float32 from `rgba_texture`.
         sh: (9, 3) light, head space.
         painted: what is painted.
-        once: shade a pixel that lies within one triangle once, not once a sample; for textures that are not finer than
-            the picture.
 
     Returns:
         A layer of the view's size; where the texture is not valid its coverage fades.
     """
-    light = (np.asarray(SH_CONSTANTS)[:, None] * np.asarray(sh, np.float64)).astype(np.float32)
     surface, fragments = drawing.surface, drawing.fragments
     rgba = paint_texture(
         (fragments.triangle_index, fragments.bary),
         (surface.triangles, surface.uv_triangles, _mask(painted.triangles, surface)),
         (drawing.normals_head, _values(painted.opacity, drawing), surface.uv),
         texture,
-        light,
-        drawing.supersample,
-        once,
-    )
-    return Layer(rgba)
-
-
-def render_geometry(drawing: Drawing, painted: Selection = EVERYTHING) -> Layer:
-    """The head as blue-grey clay under a key, a fill and a rim light that stand with the camera.
-
-    Args:
-        drawing: from `draw`.
-        painted: what is painted.
-
-    Returns:
-        A layer of the view's size.
-    """
-    normals_cam = (drawing.normals_head @ drawing.view.R.T).astype(np.float32)
-    fragments = drawing.fragments
-    rgba = paint_clay(
-        (fragments.triangle_index, fragments.bary),
-        (drawing.surface.triangles, _mask(painted.triangles, drawing.surface)),
-        (normals_cam, _values(painted.opacity, drawing), _values(painted.tone, drawing)),
+        scaled_light(sh),
         drawing.supersample,
     )
     return Layer(rgba)
 
 
-def coverage(drawing: Drawing, drawn: np.ndarray | None = None) -> np.ndarray:
-    """(H, W) float32 fraction of each pixel that the chosen visible triangles cover."""
-    return downsample_mask(drawing.fragments.triangle_index, _mask(drawn, drawing.surface), drawing.supersample)
+def scaled_light(sh: np.ndarray) -> np.ndarray:
+    """(9, 3) float32 light, times the constants of its nine functions, as the kernels take it."""
+    return (np.asarray(SH_CONSTANTS)[:, None] * np.asarray(sh, np.float64)).astype(np.float32)
 
 
 def _mask(drawn: np.ndarray | None, surface: Surface) -> np.ndarray:

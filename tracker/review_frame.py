@@ -9,25 +9,16 @@ import numpy as np
 
 from tracker.head.plain import LEFT_EYE, RIGHT_EYE, PlainHead, region_triangles
 from tracker.overlay import AMBER, GREEN, GREY, RED, Text, draw_landmarks, footer
-from tracker.render import (
-    Drawing,
-    Layer,
-    Selection,
-    Surface,
-    View,
-    coverage,
-    draw,
-    render,
-    render_geometry,
-    rgba_texture,
-)
+from tracker.rasterizer import rasterize
+from tracker.render import SUPERSAMPLE, Surface, View, rgba_texture, scaled_light
+from tracker.render_kernels import mesh_normals
+from tracker.review_kernels import COLOURED, MEASURED, lit_vertices, paint_both
 
 if TYPE_CHECKING:
     # Frames are drawn without torch, which takes a second to import.
     from tracker.head.model import HeadModel
 
 FOOTER_PX = 24
-GEOMETRY_OPACITY = 0.9
 STATUS_COLOURS = {"ok": GREEN, "poor": AMBER, "lost": RED}
 # Regions behind the lips, by the names that head models use; the overlay shows the input there.
 MOUTH_REGIONS = (
@@ -41,7 +32,7 @@ MOUTH_REGIONS = (
     "upper_teeth",
     "lower_teeth",
 )
-# A texel counts as seen from this weight on, a pixel as the face's from this coverage on.
+# A texel counts as seen from this weight on.
 _SEEN = 0.5
 # Clay: eyeballs a little brighter than skin, irises and the mouth's inside dark, so that gaze and lips can be judged.
 _TONES = (
@@ -51,7 +42,6 @@ _TONES = (
 )
 # The neck fades between these shares of the way from its end up to the chin.
 _FADE = (0.5, 0.9)
-_WHOLE_PIXEL = 0.999
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,16 +50,17 @@ class ReviewHead:
 
     Attributes:
         surface: topology of the head.
-        coloured: what shows appearance: all but the inside of the mouth.
-        sculpted: what shows as clay, irises and the mouth's inside darker.
-        measured: (F,) bool, triangles on which the overlay is compared with the input: face and eyeballs.
+        kind: (F,) uint8, 1 (`COLOURED`) for triangles that show appearance: all but the inside of the mouth; 2 more
+            (`MEASURED`) for those on which the overlay is compared with the input: face and eyeballs.
+        fade: (V,) float32 opacity.
+        tone: (V,) float32 brightness of the clay: irises and the mouth's inside are darker.
         texture: (T, T, 4) float32 appearance, see `tracker.render.rgba_texture`.
     """
 
     surface: Surface
-    coloured: Selection
-    sculpted: Selection
-    measured: np.ndarray
+    kind: np.ndarray
+    fade: np.ndarray
+    tone: np.ndarray
     texture: np.ndarray
 
 
@@ -138,9 +129,9 @@ def review_head(model: "HeadModel | PlainHead", albedo: np.ndarray, valid: np.nd
     else:
         measured[:] = True
     seen = np.where(np.asarray(valid, np.float32) >= _SEEN, 1.0, 0.0).astype(np.float32)
-    fade = _neck_fade(model)
-    sculpted = Selection(opacity=fade, tone=_clay_tone(model))
-    return ReviewHead(surface, Selection(~mouth, fade), sculpted, measured & ~mouth, rgba_texture(albedo, seen))
+    texture = rgba_texture(albedo, seen)
+    kind = np.where(mouth, 0, COLOURED + MEASURED * measured).astype(np.uint8)
+    return ReviewHead(surface, kind, _neck_fade(model), _clay_tone(model), texture)
 
 
 def _neck_fade(model: "HeadModel | PlainHead") -> np.ndarray:
@@ -198,45 +189,42 @@ def _shrunk(shown: ReviewInput, scale: float) -> ReviewInput:
 def _drawn(head: ReviewHead, shown: ReviewInput) -> tuple[np.ndarray, np.ndarray, float]:
     """The picture with the head in its colours, with the head as clay, both uint8; the overlay's PSNR.
 
-    Only the part of the picture with the head in it is rasterised, painted and converted.
+    Only the part of the picture with the head in it is rasterised and painted.
     """
     overlay, geometry = shown.image.copy(), shown.image.copy()
     window = shown.view.window(shown.vertices_head_m)
     if not shown.image[window].size:
         return overlay, geometry, math.nan
-    drawing = draw(head.surface, shown.vertices_head_m, shown.view.within(window))
-    background = shown.image[window].astype(np.float32) / 255
-    colour = render(drawing, head.texture, shown.sh, head.coloured, once=True)
-    over = colour.over(background)
-    psnr = overlay_psnr(background, over, face_mask(drawing, colour, head))
-    overlay[window] = _as_bytes(over)
-    geometry[window] = _as_bytes(render_geometry(drawing, head.sculpted).over(background, GEOMETRY_OPACITY))
-    return overlay, geometry, psnr
+    view, surface = shown.view.within(window), head.surface
+    size = (SUPERSAMPLE * view.size[0], SUPERSAMPLE * view.size[1])
+    vertices = np.ascontiguousarray(shown.vertices_head_m, np.float32)
+    points = vertices @ view.R.T + view.t
+    fine = view.intrinsics.scaled(SUPERSAMPLE)
+    fragments = rasterize(points, surface.triangles, fine, size, cull_back=True, weights=False)
+    normals = mesh_normals(vertices, surface.triangles)
+    lit = lit_vertices(normals, np.asarray(view.R, np.float64), scaled_light(shown.sh), head.fade, head.tone)
+    camera = view.intrinsics
+    squares, count = paint_both(
+        fragments.triangle_index,
+        (surface.triangles, surface.uv_triangles, head.kind),
+        (points, lit, surface.uv),
+        head.texture,
+        (camera.focal_px, camera.cx_px, camera.cy_px),
+        SUPERSAMPLE,
+        (shown.image[window], overlay[window], geometry[window]),
+    )
+    return overlay, geometry, _psnr_db(squares, 3 * count)
 
 
-def face_mask(drawing: Drawing, colour: Layer, head: ReviewHead) -> np.ndarray:
-    """(H, W) bool: pixels wholly covered by face or eyes with known appearance."""
-    return (coverage(drawing, head.measured) >= _WHOLE_PIXEL) & (colour.alpha >= _WHOLE_PIXEL)
-
-
-def overlay_psnr(image: np.ndarray, overlay: np.ndarray, mask: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of an overlay against the input inside a mask.
-
-    Args:
-        image: (H, W, 3) in [0, 1].
-        overlay: (H, W, 3) in [0, 1].
-        mask: (H, W) bool.
+def _psnr_db(squares: float, count: int) -> float:
+    """Peak signal-to-noise ratio from a sum of squared differences of values in [0, 1] and their number.
 
     Returns:
-        Decibels; NaN for an empty mask, infinite for equal pictures.
+        Decibels; NaN for no values, infinite for equal ones.
     """
-    if not mask.any():
+    if count == 0:
         return math.nan
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    difference = cv2.subtract(image[box], overlay[box])
-    error = cv2.norm(difference, cv2.NORM_L2SQR, mask[box].astype(np.uint8)) / (3 * np.count_nonzero(mask))
-    return math.inf if error == 0 else -10 * math.log10(error)
+    return math.inf if squares == 0 else -10 * math.log10(squares / count)
 
 
 def _footer(width: int, shown: ReviewInput, psnr_db: float) -> np.ndarray:
@@ -253,8 +241,3 @@ def _footer(width: int, shown: ReviewInput, psnr_db: float) -> np.ndarray:
         if math.isfinite(value)
     ]
     return footer(width, FOOTER_PX, left, right)
-
-
-def _as_bytes(picture: np.ndarray) -> np.ndarray:
-    # Colours are within [0, 1] up to rounding; the conversion saturates at 255 and rounds.
-    return cv2.convertScaleAbs(picture, alpha=255)

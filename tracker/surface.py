@@ -59,8 +59,8 @@ def _subject_head(model: HeadModel, shape: Tensor) -> tuple[HeadModel, Tensor]:
 def depth_buffer(
     model: HeadModel, view: SurfaceView, state: FrameState, intrinsics: Intrinsics, size: tuple[int, int]
 ) -> Fragments:
-    """Rasterises the head at (height, width)."""
-    return rasterize(view.vertices_cam_m(state).numpy(), model.triangles.numpy(), intrinsics, size)
+    """Rasterises the head at (height, width), without barycentric coordinates."""
+    return rasterize(view.vertices_cam_m(state).numpy(), model.triangles.numpy(), intrinsics, size, weights=False)
 
 
 def sample_visibility(

@@ -22,10 +22,10 @@ def rasterize(
     intrinsics: Intrinsics,
     size: tuple[int, int],
     backend: str = "auto",
-    near_m: float = NEAR_M,
     cull_back: bool = False,
+    weights: bool = True,
 ) -> Fragments:
-    """The nearest triangle at each pixel centre.
+    """The nearest triangle at each pixel centre; those that cross the camera plane are drawn in part.
 
     Args:
         vertices_cam_m: (V, 3) metres, camera frame (x right, y down, z forward).
@@ -33,8 +33,8 @@ def rasterize(
         intrinsics: camera of the picture.
         size: (height, width) pixels.
         backend: one of `BACKENDS`; 'auto' takes pytorch3d where it and a CUDA device are there, else numba.
-        near_m: surface nearer than this is not drawn; triangles that cross the camera plane are drawn in part.
         cull_back: leave out triangles seen from behind.
+        weights: give barycentric coordinates; numba saves a third of its memory traffic without.
 
     Returns:
         See `Fragments`.
@@ -53,7 +53,7 @@ def rasterize(
         raise ValueError(f"unknown rasteriser '{backend}'; known: {', '.join(BACKENDS)}")
     if backend == "auto":
         backend = "pytorch3d" if _pytorch3d_on_cuda() else "numba"
-    arguments = (vertices_cam_m, triangles, intrinsics, size, near_m, cull_back)
+    arguments = (vertices_cam_m, triangles, intrinsics, size, NEAR_M, cull_back)
     if backend == "reference":
         from tracker.rasterizer.reference import rasterize_reference
 
@@ -64,7 +64,7 @@ def rasterize(
         return rasterize_pytorch3d(*arguments)
     from tracker.rasterizer.numba_backend import rasterize_numba
 
-    return rasterize_numba(*arguments)
+    return rasterize_numba(*arguments, weights)
 
 
 @cache

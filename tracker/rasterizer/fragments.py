@@ -19,7 +19,8 @@ class Fragments:
 
     Attributes:
         triangle_index: (H, W) int32 triangle, -1 where nothing is seen.
-        bary: (H, W, 3) float32 perspective-correct barycentric coordinates, 0 on the background.
+        bary: (H, W, 3) float32 perspective-correct barycentric coordinates, 0 on the background; may be empty where
+            they were not asked for.
         depth_m: (H, W) float32 metres along the optical axis, 0 on the background.
     """
 

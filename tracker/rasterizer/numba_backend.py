@@ -27,12 +27,12 @@ def rasterize_numba(
     size: tuple[int, int],
     near_m: float,
     cull_back: bool,
+    weights: bool,
 ) -> Fragments:
     """See `tracker.rasterizer.rasterize`."""
-    height, width = size
-    index = np.full((height, width), BACKGROUND, np.int32)
-    bary = np.zeros((height, width, 3), np.float32)
-    depth = np.full((height, width), np.inf, np.float32)
+    index = np.full(size, BACKGROUND, np.int32)
+    bary = np.zeros((*size, 3) if weights else (0, 0, 3), np.float32)
+    depth = np.full(size, np.inf, np.float32)
     camera = np.array([intrinsics.focal_px, intrinsics.cx_px, intrinsics.cy_px], np.float64)
     vertices, faces = np.asarray(vertices_cam_m, np.float64), np.asarray(triangles, np.int64)
     _fill(vertices, faces, camera, near_m, cull_back, (index, bary, depth))
@@ -80,8 +80,12 @@ def _fill(
     cull_back: bool,
     buffers: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
-    """Draws every triangle into (index, bary, depth); of two at the same float32 depth the first stays."""
+    """Draws every triangle into (index, bary, depth); of two at the same float32 depth the first stays.
+
+    An empty `bary` is left alone.
+    """
     index, bary, depth = buffers
+    with_bary = bary.size > 0
     height, width = index.shape
     points = _projected(vertices, camera, near)
     rays_x = (np.arange(width) + 0.5 - camera[1]) / camera[0]
@@ -113,10 +117,11 @@ def _fill(
                 if z > near and z < depth[row, col]:
                     depth[row, col] = z
                     index[row, col] = t
-                    share = 1 / total
-                    bary[row, col, 0] = wa * share
-                    bary[row, col, 1] = wb * share
-                    bary[row, col, 2] = wc * share
+                    if with_bary:
+                        share = 1 / total
+                        bary[row, col, 0] = wa * share
+                        bary[row, col, 1] = wb * share
+                        bary[row, col, 2] = wc * share
     for row in range(height):
         for col in range(width):
             if index[row, col] < 0:
