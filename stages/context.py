@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from stages import logs
 from stages.scalars import ScalarWriter
@@ -47,6 +47,16 @@ class Leader:
             raise Abandoned
 
 
+class Elsewhere(Protocol):
+    """Another process that takes work off a stage's hands."""
+
+    def send(self, job: Any) -> None:
+        """Hands a job over; they are carried out in order. Waits while the other process is far behind."""
+
+    def settle(self) -> None:
+        """Waits until all that was handed over has been done."""
+
+
 @dataclass
 class StageContext:
     """What the runner hands to a stage.
@@ -60,6 +70,7 @@ class StageContext:
         notes: facts for the manifest, e.g. {'frames': 250}.
         leader: the stage before, where it still runs and its files appear one by one; None where they are all there.
         prepared: what the stage's `prepare` gave, see `stages.pipeline.Prepares`; None where it was not asked.
+        elsewhere: the process that started the stage's own, where it takes work off it; else None.
     """
 
     stage: str
@@ -69,6 +80,7 @@ class StageContext:
     notes: dict[str, Any] = field(default_factory=dict)
     leader: Leader | None = None
     prepared: Any = None
+    elsewhere: Elsewhere | None = None
 
     def progress(self, items: Iterable[T], total: int | None = None) -> Iterator[T]:
         """Passes one item a frame through the stage's progress bar."""

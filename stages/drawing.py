@@ -2,7 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from stages.appearance_file import load_appearance
 from stages.subject import Subject
 from tracker.camera import Intrinsics
 from tracker.config import Config, ReviewSettings
-from tracker.frame_read import appearance_light, check_head, extrinsics, matrix_from_6d
+from tracker.frame_read import appearance_light, extrinsics
+from tracker.frame_vertices import FrameVertices
 from tracker.head.plain import PlainHead
 from tracker.head_choice import load_plain_head
 from tracker.render import View
@@ -26,11 +27,10 @@ class Painter:
     """Draws one frame and writes it; used by several threads."""
 
     subject: Subject
-    model: PlainHead
+    vertices: FrameVertices
     head: ReviewHead
     settings: ReviewSettings
     shut: ShutLids | None = None
-    _last: dict[str, tuple[np.ndarray, PlainHead]] = field(default_factory=dict)
 
     def draw(self, index: int, frame: dict[str, Any]) -> tuple[int, float | None]:
         """Writes video/<index>.jpg; returns the index and the overlay's PSNR, None where no face is seen."""
@@ -58,7 +58,7 @@ class Painter:
         return ReviewInput(
             index=index,
             image=image,
-            vertices_head_m=self._vertices(frame),
+            vertices_head_m=self.vertices.of(frame),
             view=View(R, t, intrinsics, (image.shape[0], image.shape[1])),
             sh=appearance_light(frame),
             status=str(track["status"]),
@@ -69,29 +69,12 @@ class Painter:
             detected68_px=sparse if sparse.any() else None,
         )
 
-    def _vertices(self, frame: dict[str, Any]) -> np.ndarray:
-        """(V, 3) of a checkpoint's head in head space, metres."""
-        check_head(frame, self.model.name)
-        block = {key: np.asarray(value, np.float32)[0] for key, value in frame["flame"].items()}
-        jaw, eyes = matrix_from_6d(block["jaw"]), matrix_from_6d(block["eyes"].reshape(2, 6))
-        # FLAME's coefficients are padded with zeros in the file.
-        expression = block["exp"][: self.model.expression_basis.shape[2]]
-        return self._shaped(block["shape"]).vertices(expression, jaw, eyes, block["eyelids"])
-
-    def _shaped(self, shape: np.ndarray) -> PlainHead:
-        """The subject's head; every checkpoint of a track has the same identity, so the last is kept."""
-        last = self._last.get(self.subject.name)
-        if last is None or not np.array_equal(last[0], shape):
-            last = (shape, self.model.shaped(shape[: self.model.shape_basis.shape[2]]))
-            self._last[self.subject.name] = last
-        return last[1]
-
 
 def make_painter(subject: Subject, config: Config, model: PlainHead | None = None) -> Painter:
     """Loads what all frames share; the head model is loaded where none is given."""
     model = model or load_plain_head(config)
     look = load_appearance(subject.appearance_path)
-    return Painter(subject, model, review_head(model, look.albedo, look.valid), config.review, look.shut)
+    return Painter(subject, FrameVertices(model), review_head(model, look.albedo, look.valid), config.review, look.shut)
 
 
 def rehearse(model: PlainHead) -> ReviewFrame:

@@ -75,13 +75,24 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     found_by: list[str] = []
     with _Tracking() as tracking, FaceFinder(box_opener(boxes, context.device)) as finder:
         search = _Search(tracking, finder, _follower(subject.load_crop(), config))
-        pictures = _pictures(subject, _numbers(subject, context))
-        for number, image in context.progress(pictures, count):
-            face, means = search.next(image)
-            dense = np.zeros((facemesh.POINT_COUNT, 2)) if face is None else face.points_px
+
+        def found() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+            for number, image in _pictures(subject, _numbers(subject, context)):
+                face, means = search.next(image)
+                found_by.append(means)
+                if face is None:
+                    yield number, np.zeros((facemesh.POINT_COUNT, 2)), np.zeros((68, 2))
+                else:
+                    yield number, face.points_px, sparse(image, face)
+
+        def write(points: tuple[int, np.ndarray, np.ndarray]) -> None:
+            number, dense, ibug68 = points
             files.write_array(subject.kpt_dense_path(number), dense)
-            files.write_array(subject.kpt_path(number), np.zeros((68, 2)) if face is None else sparse(image, face))
-            found_by.append(means)
+            files.write_array(subject.kpt_path(number), ibug68)
+
+        # Files are written while the graph looks at the next picture.
+        for _ in context.progress(in_order(write, found(), 1, 4), count):
+            pass
     providers = Providers(facemesh.NAME, sparse_name, tuple(bool(means) for means in found_by), tuple(found_by))
     subject.save_providers(providers)
     _report(subject, config, providers, context)

@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from typing import Any, Protocol, cast
 from loguru import logger
 
 from stages import files, manifest, solver_process
+from stages.background import stand_back
 from stages.config_file import dump_config, load_config
-from stages.context import Leader, StageContext
+from stages.context import Elsewhere, Leader, StageContext
 from stages.manifest import HashCache, Manifest
 from stages.solver_process import SolverProcess
 from stages.source_pictures import clip_length
@@ -30,6 +31,8 @@ STAGES = ("frames", "crop", "landmarks", "identity", "calibration", "tracking", 
 FOLLOWS = {"landmarks": "crop", "review": "tracking"}
 # Stages that start something slow of their own while an earlier one runs: its name. See `Prepares`.
 PREPARES = {"review": "calibration"}
+# Stages whose files another process may write for them: the module that does, see `Helps`.
+HELPERS = {"tracking": "stages.frame_files"}
 # While one of these runs, the libraries of the later ones are loaded on a thread: detectors leave the interpreter free.
 _WARM_DURING = ("frames", "crop", "landmarks")
 _WARM_FOR = solver_process.STAGES
@@ -68,6 +71,13 @@ class Prepares(Protocol):
 
     def prepare(self, subject: Subject, config: Config) -> AbstractContextManager[Any] | None:
         """Starts what takes long to start; left when the run ends. None where the stage will not need it."""
+
+
+class Helps(Protocol):
+    """A module named in `HELPERS`."""
+
+    def helper(self, subject: Subject, config: Config, load_model: Callable[[], Any] | None) -> Any:
+        """Something whose `do` carries out a job; `load_model` gives the head model that the review has loaded."""
 
 
 @dataclass(frozen=True)
@@ -252,11 +262,16 @@ class StageRunner:
         self._begun = None if decision is None else (run, stage, decision)
         return decision is not None
 
-    def go(self) -> None:
-        """Runs the stage that was begun; raises what it raises."""
+    def go(self, elsewhere: Elsewhere) -> None:
+        """Runs the stage that was begun; raises what it raises.
+
+        Args:
+            elsewhere: the process that takes work off the stage's hands.
+        """
         assert self._begun is not None
         run, stage, decision = self._begun
-        context = StageContext(stage.NAME, run.subject, run.device, decision.resume)
+        helped = elsewhere if stage.NAME in HELPERS else None
+        context = StageContext(stage.NAME, run.subject, run.device, decision.resume, elsewhere=helped)
         stage.run(run.subject, run.config, context)
         run.finish(stage, decision.now, context)
 
@@ -307,8 +322,16 @@ class _Beside:
             self.follow(name, later)
             process.start()
             self.prepare(name, later)
-            process.wait(name)
+            process.wait(name, self._helper(name))
             self._run.hashes.reload()
+
+    def _helper(self, name: str) -> Callable[[Any], None] | None:
+        """What carries out the jobs that a stage hands over."""
+        if name not in HELPERS:
+            return None
+        rehearsal = self.prepared.get("review")
+        module = cast(Helps, importlib.import_module(HELPERS[name]))
+        return module.helper(self._run.subject, self._run.config, None if rehearsal is None else rehearsal.model).do
 
     def _solver_process(self) -> SolverProcess:
         if self._solver is None:
@@ -344,7 +367,10 @@ class _Follower:
         self._context = StageContext(
             stage.NAME, run.subject, run.device, decision.resume, leader=self._leader, prepared=prepared
         )
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=stage.NAME)
+        solver_waits = FOLLOWS[stage.NAME] in solver_process.STAGES
+        self._thread = ThreadPoolExecutor(
+            1, thread_name_prefix=stage.NAME, initializer=stand_back if solver_waits else None
+        )
         self._work = self._thread.submit(stage.run, run.subject, run.config, self._context)
 
     def finish(self) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages import files
 from stages.subject import Subject
 from tracker.errors import InputError
 from tracker.evidence import Evidence
@@ -54,19 +53,14 @@ class RawRecord:
             milliseconds=milliseconds,
         )
 
-    def save(self, path: Path) -> None:
-        """Writes the record atomically."""
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The record's arrays, as `load` reads them from a file."""
         evidence = self.frame.evidence
         arrays = {f"{_STATE}{name}": value for name, value in state_arrays(self.frame.state).items()}
         if evidence is not None:
             arrays |= {"H": evidence.H.numpy(), "g": evidence.g.numpy()}
         plain = {name: np.array(value) for name, value in vars(self).items() if name != "frame"}
-
-        def write(temporary: Path) -> None:
-            with temporary.open("wb") as file:
-                np.savez(file, cut=np.array(self.frame.cut), **arrays, **plain)
-
-        files.write_atomic(path, write)
+        return {"cut": np.array(self.frame.cut), **arrays, **plain}
 
     @classmethod
     def load(cls, path: Path) -> "RawRecord":

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -54,6 +55,23 @@ class Begun:
 @dataclass(frozen=True)
 class Go:
     """Request: run the stage. The answer: `Ended`."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work for the process that reads the answers; comes before the answer to `Go`."""
+
+    content: Any
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Asks for `Settled`, which comes when all jobs before it have been carried out."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Request: go on, there is no job left."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +132,17 @@ class SolverProcess:
         """Lets the stage that was begun run; `wait` waits for its end."""
         self._send(Go())
 
-    def wait(self, stage: str) -> None:
+    def wait(self, stage: str, do: Callable[[Any], None] | None = None) -> None:
         """Waits for the end of the stage.
 
+        Args:
+            stage: its name.
+            do: carries out the jobs that the stage hands over, while this waits.
+
         Raises:
-            SubjectError: the process died; else what the stage raised.
+            SubjectError: the process died; else what the stage or a job raised.
         """
-        self._answer(stage)
+        self._answer(stage, do)
 
     @property
     def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
@@ -134,7 +156,7 @@ class SolverProcess:
             pickle.dump(request, self._pipes[0])
             self._pipes[0].flush()
 
-    def _answer(self, stage: str) -> Any:
+    def _answer(self, stage: str, do: Callable[[Any], None] | None = None) -> Any:
         while True:
             try:
                 answer = pickle.load(self._pipes[1])
@@ -144,6 +166,11 @@ class SolverProcess:
                 raise SubjectError(reason) from error
             if isinstance(answer, Said):
                 _say_again(answer)
+            elif isinstance(answer, Job):
+                assert do is not None
+                do(answer.content)
+            elif isinstance(answer, Settle):
+                self._send(Settled())
             elif isinstance(answer, Failed):
                 raise answer.error
             else:
@@ -206,6 +233,22 @@ class _Answers:
         self.send(Said(record["level"].name, record["message"], record["name"] or "", record["line"]))
 
 
+class _Elsewhere:
+    """The process that started this one, see `stages.context.Elsewhere`."""
+
+    def __init__(self, answers: _Answers, requests: _Requests) -> None:
+        self._answers = answers
+        self._requests = requests
+
+    def send(self, job: Any) -> None:
+        self._answers.send(Job(job))
+
+    def settle(self) -> None:
+        self._answers.send(Settle())
+        # While a stage runs, nothing else is asked.
+        self._requests.next()
+
+
 def main(config_path: str, device: str) -> None:
     """Runs stages as they are asked for; an interrupt from the keyboard, which the other process gets too, ends it."""
     keep_freed_memory()
@@ -228,7 +271,7 @@ def _serve(config_path: Path, device: str) -> None:
             if isinstance(request, Begin):
                 answers.send(Begun(runner.begin(request.stage, request.force)))
             else:
-                runner.go()
+                runner.go(_Elsewhere(answers, requests))
                 answers.send(Ended())
         except Exception as error:  # noqa: BLE001, it is raised again where the answer is read
             error.add_note(traceback.format_exc())

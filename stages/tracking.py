@@ -11,10 +11,8 @@ On a GPU, or where `tracking.batch` asks for it, several chunks of the clip are 
 is no working folder then: a killed run goes on with the window of chunks that holds the first frame it needs.
 """
 
-import csv
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -29,6 +27,7 @@ from stages.ahead import in_order
 from stages.chunked import chunked_records
 from stages.clip_files import frame_input, has_sparse, load_clip, load_flow_appearance, picture_inputs
 from stages.context import StageContext
+from stages.frame_files import FinalFrame, FrameFiles, KeptFrame
 from stages.raw_frames import RawRecord, left_by_a_killed_run
 from stages.report import summarise, write_report
 from stages.subject import Subject
@@ -39,12 +38,11 @@ from tracker.clip import frame_bounds, held_unknowns, prior_stds
 from tracker.config import Config
 from tracker.frame_file import TextureCode, TrackRecord, encode_frame, load_frame, state_arrays, state_from_arrays
 from tracker.frame_solver import FrameSolver
+from tracker.head.plain import PlainHead
 from tracker.head_choice import head_name, load_head_model, model_files
 from tracker.landmark_set import is_detected
-from tracker.mesh_files import depth_png, ply_bytes
-from tracker.smoother import FixedLag, smoother_of, window_start
+from tracker.smoother import FixedLag, smoother_of
 from tracker.state import FrameState
-from tracker.surface import depth_buffer, surface_view
 from tracker.track import Past, fitted478, judge, track_frame
 
 NAME = "tracking"
@@ -111,7 +109,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     if missing:
         logger.info(f"tracking: {missing} of {len(indices)} frames are there, going on with frame {missing}")
     if missing < len(indices):
-        with _Writer(subject, solver, config, texture.code) as writer:
+        with _Writer(subject, solver, config, texture.code, context) as writer:
             _track(solver, indices, missing, writer, config, context)
     files.remove(subject.raw_dir)
     report = write_report(subject, record, texture.summary)
@@ -190,7 +188,7 @@ def _plain_start(subject: Subject, missing: int) -> _Start:
 def _smoothed_start(subject: Subject, config: Config, missing: int) -> _Start:
     """Behind the frames that a killed run left, or from the start where they are gone."""
     block = missing // config.smoother.block
-    begin = window_start(config.smoother, block)
+    begin = config.smoother.window_start(block)
     left = left_by_a_killed_run(subject, begin) if subject.raw_dir.exists() else []
     if len(left) < 2:
         return _Start(0, [], _past([]), 0, 0)
@@ -203,7 +201,7 @@ def _chunked_start(config: Config, missing: int) -> _Start:
     if not config.smoother.enabled:
         return _Start(missing, [], _past([]), 0, missing)
     block = missing // config.smoother.block
-    return _Start(window_start(config.smoother, block), [], _past([]), block, block * config.smoother.block)
+    return _Start(config.smoother.window_start(block), [], _past([]), block, block * config.smoother.block)
 
 
 def _past(last: list[tuple[FrameState, str]]) -> Past:
@@ -311,18 +309,20 @@ class _SmoothingFinisher(_Finisher):
 
 
 class _Writer:
-    """Writes frames in order on a thread of its own, checkpoint last."""
+    """Has frames written in order: on a thread of its own, or by the process that started this one."""
 
-    def __init__(self, subject: Subject, solver: FrameSolver, config: Config, texture: TextureCode) -> None:
+    def __init__(
+        self, subject: Subject, solver: FrameSolver, config: Config, texture: TextureCode, context: StageContext
+    ) -> None:
         self.subject = subject
         self._texture = texture
-        self._config = config
         self._crop = subject.load_crop()
         self._clip = solver.clip
-        self._triangles = solver.clip.model.triangles.numpy()
+        self._elsewhere = context.elsewhere
+        local = FrameFiles(subject, config, lambda: PlainHead.of(solver.clip.model))
+        self._do = local.do if context.elsewhere is None else context.elsewhere.send
         self._pool = ThreadPoolExecutor(1)
         self._pending: list[Future[None]] = []
-        self._forgotten = 0
         # A block comes at once; what waits are a few numbers a frame.
         self._limit = _WRITES_IN_FLIGHT + (2 * config.smoother.block if config.smoother.enabled else 0)
 
@@ -332,46 +332,25 @@ class _Writer:
     def __exit__(self, *_error: object) -> None:
         self._pool.shutdown(wait=True)
         self._collect(0)
+        if self._elsewhere is not None:
+            self._elsewhere.settle()
 
     def write(self, frame: _Finished) -> None:
         """Hands one frame over; waits while too many are in flight."""
-        self._pending.append(self._pool.submit(self._write, frame))
-        self._collect(self._limit)
+        self._submit(lambda: self._do(FinalFrame(self._frame(frame), frame.milliseconds)))
 
     def keep(self, index: int, record: RawRecord) -> None:
         """Hands a frame over as it was tracked, for a run that goes on after a kill."""
-        self._pending.append(self._pool.submit(record.save, self.subject.raw_path(index)))
+        self._submit(lambda: self._do(KeptFrame(index, record.arrays())))
+
+    def _submit(self, work: Callable[[], None]) -> None:
+        self._pending.append(self._pool.submit(work))
         self._collect(self._limit)
 
     def _collect(self, limit: int) -> None:
         """Waits until at most `limit` frames are in flight; raises what a write raised."""
         while len(self._pending) > limit:
             self._pending.pop(0).result()
-
-    def _write(self, job: _Finished) -> None:
-        subject, clip, state = self.subject, self._clip, job.state
-        if self._config.write_depth or self._config.write_meshes:
-            view = surface_view(clip.model, clip.shape, state)
-        if self._config.write_depth:
-            depth = depth_png(depth_buffer(clip.model, view, state, clip.intrinsics, clip.size))
-            files.write_image(subject.depth_path(job.index), depth)
-        if self._config.write_meshes:
-            files.write_bytes(subject.mesh_path(job.index), ply_bytes(view.vertices_head_m.numpy(), self._triangles))
-        picture = subject.image_path(subject.number_of(job.index))
-        files.write_atomic(subject.explained_path(job.index), lambda target: shutil.copyfile(picture, target))
-        with subject.timings_path.open("a", newline="") as file:
-            csv.writer(file).writerow([job.index, f"{job.milliseconds:.1f}"])
-        files.save_torch_arrays(subject.checkpoint_path(job.index), self._frame(job))
-        if self._config.smoother.enabled:
-            self._forget(job.index + 1)
-
-    def _forget(self, first: int) -> None:
-        """Removes what was kept of frames that smoothing a frame and those after it does not look at."""
-        settings = self._config.smoother
-        needed_from = window_start(settings, first // settings.block)
-        for index in range(self._forgotten, needed_from):
-            files.remove(self.subject.raw_path(index))
-        self._forgotten = max(needed_from, self._forgotten)
 
     def _frame(self, job: _Finished) -> dict[str, Any]:
         clip = self._clip

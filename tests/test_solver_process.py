@@ -14,6 +14,7 @@ import tracked_clip
 from loguru import logger
 
 from stages import files, pipeline, solver_process
+from stages.frame_files import FinalFrame, FrameFiles, KeptFrame
 from stages.solver_process import SolverProcess
 from tracker.errors import InputError, SubjectError
 
@@ -80,6 +81,26 @@ def test_errors_are_those_of_the_stage(landmarks: Path, monkeypatch: pytest.Monk
     assert "stages/calibration.py" in caught.value.__notes__[0]
     with pytest.raises(InputError, match="run the stages before it first"):
         pipeline.run_stages(subject, config, ("tracking", "review"), "cpu", False)
+
+
+def test_what_it_hands_over_may_fail_here(within: Path, landmarks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "OWN_PROCESS_FROM", 2)
+    subject, config = tracked_clip.load_subject(landmarks)
+    carry_out, seen = FrameFiles.do, []
+
+    def do(self: FrameFiles, job: KeptFrame | FinalFrame) -> None:
+        seen.append(type(job))
+        if seen.count(FinalFrame) == 3:
+            raise OSError(28, "No space left on device")
+        carry_out(self, job)
+
+    monkeypatch.setattr(FrameFiles, "do", do)
+    with pytest.raises(OSError, match="No space left"):
+        pipeline.run_stages(subject, config, ("identity", *_LATER), "cpu", False)
+    assert KeptFrame in seen
+    assert sorted(path.name for path in subject.checkpoint_dir.iterdir()) == ["00000.frame", "00001.frame"]
+    subprocess.run(_command(landmarks, 2), cwd=landmarks, check=True, capture_output=True)
+    assert test_kill._results(landmarks) == test_kill._results(within)
 
 
 def test_a_process_that_died_is_named(landmarks: Path) -> None:

@@ -16,6 +16,7 @@ import trimesh
 import run_tracking
 from stages import files, manifest, tracking
 from stages.clip_files import CalibrationRecord, frame_input, load_clip
+from stages.frame_files import write_npz
 from stages.pipeline import plan, run_stages
 from stages.raw_frames import RawRecord
 from stages.subject import Subject
@@ -323,7 +324,7 @@ def test_what_a_killed_run_left_is_read_back(tracked, tmp_path: Path) -> None:
     evidence = Evidence(torch.randn(size, size).double(), torch.randn(size).double())
     for kept in (evidence, None):
         record = RawRecord(RawFrame(state, kept, True, True), "poor", float("nan"), 0.25, 7, "converged", 12.5)
-        record.save(tmp_path / "0.npz")
+        write_npz(tmp_path / "0.npz", record.arrays())
         found = RawRecord.load(tmp_path / "0.npz")
         assert (found.status, found.photometric_l1, found.steps, found.outcome) == ("poor", 0.25, 7, "converged")
         assert found.milliseconds == 12.5

@@ -1,11 +1,16 @@
 """Files of a tracked head: depth pictures, PLY meshes, the canonical OBJ with texture coordinates."""
 
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
-from tracker.head.jaw import opened
-from tracker.head.model import HeadModel
+import numpy as np
+
 from tracker.rasterizer import Fragments
+
+if TYPE_CHECKING:
+    # Depth pictures and meshes are written without torch, which takes a second to import.
+    import torch
+
+    from tracker.head.model import HeadModel
 
 # metrical-tracker opens the mouth of its canonical head by this angle about x, so that lips do not stick together.
 CANONICAL_JAW_DEGREES = 12.0
@@ -30,15 +35,17 @@ def ply_bytes(vertices_head_m: np.ndarray, triangles: np.ndarray) -> bytes:
     return bytes(trimesh.exchange.ply.export_ply(mesh))
 
 
-def canonical_vertices(model: HeadModel, shape: torch.Tensor) -> torch.Tensor:
+def canonical_vertices(model: "HeadModel", shape: "torch.Tensor") -> "torch.Tensor":
     """The subject's neutral head with the jaw opened by 12 degrees, by joint or by shape: (S,) to (V, 3) metres."""
+    from tracker.head.jaw import opened
+
     neutral = model.neutral(shape.dtype)
     expression, jaw = opened(model, float(np.deg2rad(CANONICAL_JAW_DEGREES)))
     params = type(neutral)(shape, expression.to(shape), jaw.to(shape), neutral.eyes, neutral.eyelids)
     return model.vertices(params)
 
 
-def obj_text(model: HeadModel, vertices_head_m: np.ndarray) -> str:
+def obj_text(model: "HeadModel", vertices_head_m: np.ndarray) -> str:
     """A Wavefront OBJ of a head with its texture coordinates; faces are `vertex/texture`, counted from 1.
 
     Args:

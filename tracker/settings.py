@@ -169,3 +169,7 @@ class SmootherSettings(BaseModel):
         12, ge=1, le=1000, description="Frames before and after that a frame's smoothing looks at, frames."
     )
     block: int = Field(12, ge=1, le=1000, description="Frames that are smoothed at once, frames.")
+
+    def window_start(self, block: int) -> int:
+        """First frame that the smoothing of a block looks at."""
+        return max(block * self.block - self.lag, 0)

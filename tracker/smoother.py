@@ -283,11 +283,6 @@ class _System:
         return dsbmv(len(self._band) - 1, 1.0, self._band, steps.reshape(-1), lower=1).reshape(self._shape)
 
 
-def window_start(settings: SmootherSettings, block: int) -> int:
-    """First frame that the smoothing of a block looks at."""
-    return max(block * settings.block - settings.lag, 0)
-
-
 class FixedLag:
     """Smooths a stream of frames in blocks.
 
@@ -313,7 +308,7 @@ class FixedLag:
     @property
     def window_start(self) -> int:
         """First frame that the next block needs."""
-        return window_start(self._settings, self._block)
+        return self._settings.window_start(self._block)
 
     def add(self, frame: RawFrame) -> list[tuple[int, FrameState]]:
         """Takes the next frame; gives the numbers and states of those that have become final."""

@@ -6,6 +6,7 @@ al., Attention Mesh, 2020. Graph and weights lie in the mediapipe wheel (Apache 
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 
 import numpy as np
@@ -38,17 +39,17 @@ class Face:
 
     points_px: np.ndarray
 
-    @property
+    @cached_property
     def box_px(self) -> np.ndarray:
         """(4,) xmin, ymin, xmax, ymax of the points."""
         return np.concatenate([self.points_px.min(0), self.points_px.max(0)])
 
-    @property
+    @cached_property
     def centre_px(self) -> np.ndarray:
         """(2,) centre of the box."""
         return (self.box_px[:2] + self.box_px[2:]) / 2
 
-    @property
+    @cached_property
     def size_px(self) -> float:
         """Longer side of the box."""
         return float((self.box_px[2:] - self.box_px[:2]).max())
