@@ -1,7 +1,7 @@
 """What the runner hands to a stage: device, progress bar, TensorBoard, whether to resume."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ _LOOK_EVERY_S = 0.01
 
 
 class Abandoned(Exception):
-    """The stage that this one follows has failed: there is nothing more to wait for."""
+    """Another stage, which this one follows or runs beside, has failed: there is nothing more to wait for."""
 
 
 class Leader:
@@ -71,6 +71,9 @@ class StageContext:
         leader: the stage before, where it still runs and its files appear one by one; None where they are all there.
         prepared: what the stage's `prepare` gave, see `stages.pipeline.Prepares`; None where it was not asked.
         elsewhere: the process that started the stage's own, where it takes work off it; else None.
+        may_postpone: what no stage before the solver's needs may be left for `postponed`.
+        postponed: set by a stage that has left work: does it, on another thread, while later stages run.
+        stop: set where that is of no use any more.
     """
 
     stage: str
@@ -81,10 +84,21 @@ class StageContext:
     leader: Leader | None = None
     prepared: Any = None
     elsewhere: Elsewhere | None = None
+    may_postpone: bool = False
+    postponed: Callable[[], None] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
 
     def progress(self, items: Iterable[T], total: int | None = None) -> Iterator[T]:
-        """Passes one item a frame through the stage's progress bar."""
-        return logs.progress(items, self.stage, total, 0 if self.leader is None else 1)
+        """Passes one item a frame through the stage's progress bar.
+
+        Raises:
+            Abandoned: `stop` was set.
+        """
+        beside = self.leader is not None or self.postponed is not None
+        for item in logs.progress(items, self.stage, total, int(beside)):
+            if self.stop.is_set():
+                raise Abandoned
+            yield item
 
     def wait_for(self, path: Path) -> None:
         """Waits for a file that the stage before is about to write, where that still runs.

@@ -89,7 +89,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
         # After the pictures: torch writes this file, and may be imported while they are cut.
         subject.save_bbox(box)
     context.notes.update(frames=count, box_from=box_from)
-    if not pictures.paths and pictures.clip is not None:
+    if config.source_format == "none" and not pictures.paths and pictures.clip is not None:
         context.notes["lost"] = lost_frames(pictures.clip[0], pictures.expected, count)
 
 

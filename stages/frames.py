@@ -65,6 +65,16 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
         _leave_in_video(clip, config, context)
         files.remove(subject.source_dir)  # an empty folder may be there
         return
+    if context.may_postpone and config.source_format == "png" and clip.suffix.lower() not in files.IMAGE_SUFFIXES:
+        # The crops are cut from the video; the pictures, which take longer, are made while the solver calibrates.
+        _leave_in_video(clip, config, context)
+        context.postponed = lambda: _fill_source(clip, subject, config, context)
+        return
+    _fill_source(clip, subject, config, context)
+
+
+def _fill_source(clip: Path, subject: Subject, config: Config, context: StageContext) -> None:
+    """Makes source/ from the video or the picture; it appears when it is whole."""
     # A name of this process: the ffmpeg of a killed run may still be writing, and must not write in here.
     temporary = subject.source_dir.with_name(f"{subject.source_dir.name}.{os.getpid()}{files.TEMPORARY_SUFFIX}")
     temporary.mkdir(parents=True)
@@ -76,6 +86,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     _check_size(files.list_images(temporary)[0], clip)
     files.remove(subject.source_dir)  # an empty folder may be there
     temporary.rename(subject.source_dir)
+    context.notes.clear()
     context.notes.update(frames=len(subject.source_paths()), source=clip.name, lost=lost)
 
 

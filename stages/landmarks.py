@@ -14,6 +14,7 @@ from stages import files
 from stages.ahead import in_order
 from stages.context import StageContext
 from stages.records import Crop, Providers
+from stages.source_pictures import clip_length
 from stages.subject import Subject
 from tracker.config import Config
 from tracker.detectors import facemesh, fan
@@ -68,8 +69,8 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     sparse_name = chosen.name
     sparse = _sparse(sparse_name, context.device)
     logger.info(f"landmarks: 68 points by {_said(chosen)}; faces that FaceMesh misses by {_said(boxes)}")
-    # Beside the stage crop not all pictures are there yet; their number is that of source/, where there is one.
-    count = len(subject.image_numbers() if context.leader is None else subject.source_paths()) or None
+    # Beside the stage crop not all pictures are there yet; their number is that of the clip, as far as it tells.
+    count = (len(subject.image_numbers()) if context.leader is None else clip_length(subject, config.fps)) or None
     # The graphs start once there is a picture: starting them mutes the console, on which crop says what it found.
     context.wait_for(subject.image_path(1))
     found_by: list[str] = []

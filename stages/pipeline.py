@@ -3,9 +3,9 @@
 import importlib
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,7 +17,7 @@ from stages.config_file import dump_config, load_config
 from stages.context import Elsewhere, Leader, StageContext
 from stages.manifest import HashCache, Manifest
 from stages.solver_process import SolverProcess
-from stages.source_pictures import clip_length
+from stages.source_pictures import POSTPONED, clip_length
 from stages.subject import Subject
 from stages.warm_up import WarmUp
 from tracker.config import Config
@@ -198,9 +198,21 @@ def run_stages(subject: Subject, config: Config, names: Sequence[str], device: s
             elif (decision := run.begin(load_stage(name))) is not None:
                 beside.prepare(name, later)
                 beside.follow(name, later)
-                context = StageContext(name, subject, device, decision.resume, prepared=beside.prepared.get(name))
+                context = StageContext(
+                    name,
+                    subject,
+                    device,
+                    decision.resume,
+                    prepared=beside.prepared.get(name),
+                    may_postpone=beside.may_postpone(later),
+                )
                 load_stage(name).run(subject, config, context)
-                run.finish(load_stage(name), decision.now, context)
+                if context.postponed is None:
+                    run.finish(load_stage(name), decision.now, context)
+                else:
+                    beside.postpone(load_stage(name), decision.now, context)
+            if place == len(names) - 1:
+                beside.end()
             seconds[name] = time.perf_counter() - start
     return seconds
 
@@ -225,6 +237,10 @@ class _Run:
         _require_inputs(stage, decision)
         _prepare(stage, self.subject, self.config, decision)
         return decision
+
+    def postpone(self, stage: Stage, now: Manifest, context: StageContext) -> None:
+        """Writes the manifest of a stage that has left work for later: not complete, but with what it knows."""
+        manifest.write(self.subject.manifest_path(stage.NAME), replace(now, notes={**context.notes, POSTPONED: True}))
 
     def finish(self, stage: Stage, now: Manifest, context: StageContext) -> None:
         """Writes the manifest of a stage that ran to its end."""
@@ -287,6 +303,7 @@ class _Beside:
         self._warming = False
         self._solver: SolverProcess | None = None
         self._follower: _Follower | None = None
+        self._postponed: list[_Postponed] = []
 
     def __enter__(self) -> "_Beside":
         return self
@@ -294,7 +311,26 @@ class _Beside:
     def __exit__(self, *_error: object) -> None:
         if self._follower is not None:
             self._follower.abandon()
+        for work in self._postponed:
+            work.abandon()
         self._stack.close()
+
+    def may_postpone(self, later: Sequence[str]) -> bool:
+        """Whether a stage may leave work for the time when the solver calibrates, in another process."""
+        return self.apart and "calibration" in later
+
+    def postpone(self, stage: Stage, now: Manifest, context: StageContext) -> None:
+        """Notes a stage that has left work; it is begun with the solver's first stage."""
+        self._run.postpone(stage, now, context)
+        self._postponed.append(_Postponed(stage, now, context))
+
+    def end(self) -> None:
+        """Waits for the work that was postponed; raises what it raised."""
+        for work in self._postponed:
+            work.begin()
+            work.wait()
+            self._run.finish(work.stage, work.now, work.context)
+        self._postponed = []
 
     def prepare(self, name: str, later: Sequence[str]) -> None:
         """Starts what gets ready while a stage runs; `later` are the stages of this run that come after it."""
@@ -321,6 +357,8 @@ class _Beside:
         if process.begin(name, self._run.force):
             self.follow(name, later)
             process.start()
+            for work in self._postponed:
+                work.begin()
             self.prepare(name, later)
             process.wait(name, self._helper(name))
             self._run.hashes.reload()
@@ -348,6 +386,31 @@ class _Beside:
         assert self._follower is not None
         self._follower.finish()
         self._follower = None
+
+
+class _Postponed:
+    """Work that a stage has left, on a thread that stands back."""
+
+    def __init__(self, stage: Stage, now: Manifest, context: StageContext) -> None:
+        self.stage, self.now, self.context = stage, now, context
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=stage.NAME, initializer=stand_back)
+        self._work: Future[None] | None = None
+
+    def begin(self) -> None:
+        """Starts it, unless it has been."""
+        assert self.context.postponed is not None
+        if self._work is None:
+            self._work = self._thread.submit(self.context.postponed)
+
+    def wait(self) -> None:
+        """Waits for its end; raises what it raised."""
+        assert self._work is not None
+        self._work.result()
+
+    def abandon(self) -> None:
+        """Stops it as soon as it looks; the next run makes it afresh."""
+        self.context.stop.set()
+        self._thread.shutdown(wait=True)
 
 
 class _Follower:

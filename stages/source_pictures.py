@@ -24,6 +24,8 @@ _THREADS = 2
 _UNDER_WAY = 4
 # The container's duration and the decoded frames may differ by one at either end.
 _ROUNDING_FRAMES = 2
+# Note in the manifest of the stage frames: it has looked at the video, and extracts the pictures beside later stages.
+POSTPONED = "postponed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,8 @@ class SourcePictures:
         paths: pictures of source/; empty where they stay in the video.
         clip: the video and the frame rate, where the pictures were extracted from it or stay in it; else None.
         size: (height, width) pixels of the first picture.
-        expected: number of pictures; with empty `paths` as the container's duration says, None where it does not.
+        expected: number of pictures; of a video as the container's duration says, with empty `paths` None where it does
+            not.
     """
 
     subject: Subject
@@ -53,14 +56,16 @@ class SourcePictures:
         """
         paths = subject.source_paths()
         clip = extracted_from(subject)
+        told = None if clip is None else video.probe(clip[0]).frames_at(clip[1])
         if paths:
             height, width = files.read_image(paths[0]).shape[:2]
-            return cls(subject, paths, clip, (height, width), len(paths))
+            # The same number whether or not source/ is there yet: frames are sampled by it.
+            return cls(subject, paths, clip, (height, width), min(told or len(paths), len(paths)))
         made = manifest.read(subject.manifest_path("frames"))
         if clip is None or made is None or "size" not in made.notes:
             raise InputError(f"{subject.source_dir}: no pictures; run the stage frames first")
         height, width = made.notes["size"]
-        return cls(subject, paths, clip, (height, width), video.probe(clip[0]).frames_at(clip[1]))
+        return cls(subject, paths, clip, (height, width), told)
 
     def sample(self, numbers: Sequence[int]) -> Generator[np.ndarray, None, None]:
         """The pictures of some 0-based numbers, ascending; those beyond the end of a damaged video are missing."""
@@ -106,11 +111,14 @@ class SourcePictures:
 
 
 def source_input(subject: Subject) -> Path:
-    """What stands for the source pictures in a manifest: source/, or the video where they stay in it."""
-    if not subject.source_paths():
-        made = manifest.read(subject.manifest_path("frames"))
-        if made is not None and made.complete and made.config["source_format"] == "none":
-            return subject.given_file or subject.input_dir / str(made.notes["source"])
+    """What stands for the source pictures in a manifest: the video that they come from or stay in, or else source/."""
+    clip = extracted_from(subject)
+    if clip is not None:
+        return clip[0]
+    made = manifest.read(subject.manifest_path("frames"))
+    if made is not None and made.complete and made.config["source_format"] == "none" and not subject.source_paths():
+        # Another video lies there now.
+        return subject.given_file or subject.input_dir / str(made.notes["source"])
     return subject.source_dir
 
 
@@ -163,9 +171,9 @@ def lost_frames(clip: Path, expected: int | None, found: int) -> int:
 
 
 def extracted_from(subject: Subject) -> tuple[Path, float] | None:
-    """The video that source/ was extracted from or stays in, as it was then, and the frame rate; None without one."""
+    """The video that source/ is extracted from or stays in, as it was then, and the frame rate; None without one."""
     made = manifest.read(subject.manifest_path("frames"))
-    if made is None or not made.complete or subject.source_is_given():
+    if made is None or not (made.complete or made.notes.get(POSTPONED)) or subject.source_is_given():
         return None
     clip = subject.given_file or subject.input_dir / str(made.notes["source"])
     if clip.suffix.lower() not in VIDEO_SUFFIXES or not clip.is_file():

@@ -13,7 +13,7 @@ import test_kill
 import tracked_clip
 from loguru import logger
 
-from stages import files, pipeline, solver_process
+from stages import files, frames, pipeline, solver_process
 from stages.frame_files import FinalFrame, FrameFiles, KeptFrame
 from stages.solver_process import SolverProcess
 from tracker.errors import InputError, SubjectError
@@ -84,6 +84,7 @@ def test_errors_are_those_of_the_stage(landmarks: Path, monkeypatch: pytest.Monk
 
 
 def test_what_it_hands_over_may_fail_here(within: Path, landmarks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(pipeline, "OWN_PROCESS_FROM", 2)
     subject, config = tracked_clip.load_subject(landmarks)
     carry_out, seen = FrameFiles.do, []
@@ -101,6 +102,35 @@ def test_what_it_hands_over_may_fail_here(within: Path, landmarks: Path, monkeyp
     assert sorted(path.name for path in subject.checkpoint_dir.iterdir()) == ["00000.frame", "00001.frame"]
     subprocess.run(_command(landmarks, 2), cwd=landmarks, check=True, capture_output=True)
     assert test_kill._results(landmarks) == test_kill._results(within)
+
+
+def test_pictures_of_the_video_are_made_while_the_solver_calibrates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails there is said, what stays unfinished is made by the next run, and crops stay as they are."""
+    monkeypatch.setattr(pipeline, "OWN_PROCESS_FROM", 2)
+    tracked_clip.write_clip(tmp_path)
+    subject, config = tracked_clip.load_subject(tmp_path)
+    extract, there = frames._extract, []
+
+    def no_space(*_given: object) -> int:
+        there.append((subject.crop_path.exists(), subject.calibration_path.exists()))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(frames, "_extract", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        pipeline.run_stages(subject, config, pipeline.STAGES, "cpu", False)
+    assert there == [(True, False)]
+    assert not subject.source_dir.exists()
+    monkeypatch.setattr(frames, "_extract", extract)
+    steps = {name: reason for name, _, reason in pipeline.plan(subject, config, pipeline.STAGES, False)}
+    assert steps["frames"] == "interrupted"
+    crops = {path: path.stat().st_mtime_ns for path in subject.images_dir.iterdir()}
+    pipeline.run_stages(subject, config, pipeline.STAGES, "cpu", False)
+    assert crops == {path: path.stat().st_mtime_ns for path in subject.images_dir.iterdir()}
+    assert len(subject.source_paths()) == len(crops)
+    again = [runs for _, runs, _ in pipeline.plan(subject, config, pipeline.STAGES, False)]
+    assert not any(again)
 
 
 def test_a_process_that_died_is_named(landmarks: Path) -> None:
