@@ -15,7 +15,8 @@ class ScalarWriter:
         """Makes a new file in a folder, which is made if need be."""
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._writer: EventFileWriter = EventFileWriter(str(folder))
+        # Its thread may be behind by this many points before one has to wait for it.
+        self._writer: EventFileWriter = EventFileWriter(str(folder), max_queue_size=1000)
 
     def __enter__(self) -> "ScalarWriter":
         return self

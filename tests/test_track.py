@@ -8,14 +8,14 @@ import torch
 from heads import random_head, random_state
 from rendered_clip import RenderedClip, rotation_degrees
 
-from tracker.clip import FrameInput, frame_bounds, prior_stds
+from tracker.clip import FrameInput, change_stds, frame_bounds, prior_stds
 from tracker.frame_solver import FrameSolver
 from tracker.landmark_set import inter_ocular_px
 from tracker.rotations import exp_so3
 from tracker.settings import SmootherSettings, TrackingSettings
 from tracker.smoother import smoother_of
 from tracker.state import FrameState, Layout
-from tracker.track import Past, TrackedFrame, change_stds, predict, temporal_term, track_frame
+from tracker.track import Past, TrackedFrame, predict, temporal_term, track_frame
 
 START = Past(None, None, "")
 # A frame's worth of nothing: black, no face found.

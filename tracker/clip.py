@@ -15,7 +15,7 @@ from tracker.problem import Bounds
 from tracker.residuals.landmark import LandmarkTerm
 from tracker.residuals.prior import GaussianTerm
 from tracker.samples import SurfaceSamples
-from tracker.settings import EnergySettings
+from tracker.settings import EnergySettings, TrackingSettings
 from tracker.state import FrameState, Layout, neutral_state
 
 # Limits of what eyes do: gaze within the orbit (radians).
@@ -109,6 +109,18 @@ def prior_stds(model: HeadModel, energy: EnergySettings) -> Tensor:
     stds[layout.eyes] = energy.gaze_std
     stds[layout.eyelids] = energy.eyelid_std
     stds[layout.expression] = model.expression_std.to(torch.float64)
+    return stds
+
+
+def change_stds(prior: Tensor, tracking: TrackingSettings) -> Tensor:
+    """Standard deviations (P,) of a frame's unknowns around their prediction."""
+    stds = prior.clone()
+    stds[Layout.rotation] = tracking.rotation_std
+    stds[Layout.translation] = tracking.translation_std_mm / 1000
+    stds[Layout.jaw] = tracking.jaw_change_std
+    stds[Layout.eyes] = tracking.gaze_change_std
+    stds[Layout.eyelids] = tracking.eyelid_change_std
+    stds[Layout(len(prior) - 15).expression] *= tracking.expression_std
     return stds
 
 

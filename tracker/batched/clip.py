@@ -10,11 +10,10 @@ from tracker.batched.pictures import window_on
 from tracker.batched.points import BatchPoints
 from tracker.batched.state import BatchState
 from tracker.batched.surface import BatchSurface, SurfacePoints
-from tracker.clip import ClipModel, frame_bounds, frame_prior, prior_stds, step_scale
+from tracker.clip import ClipModel, change_stds, frame_bounds, frame_prior, prior_stds, step_scale
 from tracker.frame_solver import FrameSolver
 from tracker.residuals.prior import GazeSymmetryTerm
 from tracker.samples import SurfaceSamples
-from tracker.track import change_stds
 
 
 @dataclass(frozen=True, eq=False)
