@@ -26,7 +26,6 @@ from typing import IO, TYPE_CHECKING, Any
 from loguru import logger
 
 from stages.manifest import ROOT
-from tracker.allocator import keep_freed_memory
 from tracker.errors import SubjectError
 
 if TYPE_CHECKING:
@@ -251,7 +250,6 @@ class _Elsewhere:
 
 def main(config_path: str, device: str) -> None:
     """Runs stages as they are asked for; an interrupt from the keyboard, which the other process gets too, ends it."""
-    keep_freed_memory()
     with contextlib.suppress(KeyboardInterrupt):
         _serve(Path(config_path), device)
 

@@ -1,6 +1,7 @@
 """Decoding videos to pictures with ffmpeg: the binary of imageio-ffmpeg, or the system's."""
 
 import fcntl
+import os
 import re
 import subprocess
 import tempfile
@@ -22,6 +23,8 @@ from tracker.errors import InputError
 _JPEG_QSCALE = 2
 _BLOCK_PX = 8
 _PIPE_BYTES = 1 << 20
+# With two cores both are busy while a video is decoded, and several threads cost a sixth more; 0: as ffmpeg thinks best.
+_DECODER_THREADS = 1 if (os.cpu_count() or 1) <= 2 else 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def decode_frames(
     Raises:
         InputError: ffmpeg could decode no frame at all.
     """
-    stream = ffmpeg.input(str(path)).video.filter("fps", fps)
+    stream = ffmpeg.input(str(path), threads=_DECODER_THREADS).video.filter("fps", fps)
     if chosen is not None:
         # Times anew: a gap would be filled with copies.
         stream = stream.filter("select", "+".join(f"eq(n,{number})" for number in chosen)).filter("setpts", "N")

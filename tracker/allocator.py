@@ -5,7 +5,7 @@ import sys
 
 # From malloc.h: the free memory at the end of a heap that is given back, the size from which an array has pages of its
 # own. The second is at its largest value.
-_M_TRIM_THRESHOLD, _TRIM_BYTES = -1, 256 << 20
+_M_TRIM_THRESHOLD, _TRIM_BYTES = -1, 64 << 20
 _M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 32 << 20
 
 
