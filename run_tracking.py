@@ -20,7 +20,7 @@ from loguru import logger
 from stages import logs, pipeline
 from stages.config_file import load_config
 from stages.subject import Subject
-from tracker.allocator import keep_freed_memory
+from tracker.allocator import keep_freed_memory, share_one_heap
 from tracker.command_line import OneLineParser
 from tracker.config import Config
 from tracker.errors import InputError, TrackerError
@@ -61,6 +61,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
+    share_one_heap()
     keep_freed_memory()
     logs.log_to_console()
     given = list(sys.argv[1:] if arguments is None else arguments)

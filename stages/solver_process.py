@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any
 from loguru import logger
 
 from stages.manifest import ROOT
+from tracker.allocator import share_one_heap
 from tracker.errors import SubjectError
 
 if TYPE_CHECKING:
@@ -250,6 +251,7 @@ class _Elsewhere:
 
 def main(config_path: str, device: str) -> None:
     """Runs stages as they are asked for; an interrupt from the keyboard, which the other process gets too, ends it."""
+    share_one_heap()
     with contextlib.suppress(KeyboardInterrupt):
         _serve(Path(config_path), device)
 

@@ -23,7 +23,7 @@ from tracker.errors import InputError
 _JPEG_QSCALE = 2
 _BLOCK_PX = 8
 _PIPE_BYTES = 1 << 20
-# With two cores both are busy while a video is decoded, and several threads cost a sixth more; 0: as ffmpeg thinks best.
+# With two cores both are busy while a video is decoded, and several threads cost a sixth more; 0: as ffmpeg likes.
 _DECODER_THREADS = 1 if (os.cpu_count() or 1) <= 2 else 0
 
 
