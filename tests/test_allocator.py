@@ -71,14 +71,39 @@ def test_threads_share_a_heap() -> None:
     assert shared < apart - 100_000
 
 
-@pytest.mark.parametrize("way", [allocator.keep_freed_memory, allocator.share_one_heap])
+_GAPS = """
+import os, sys
+import numpy as np
+from tracker.allocator import give_freed_memory_back, share_one_heap
+share_one_heap()
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+pieces = [np.ones(2000) for _ in range(20_000)]
+del pieces[:-1]
+if sys.argv[1] == "give":
+    assert give_freed_memory_back()
+print(resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_what_is_free_before_a_piece_in_use_is_given_back() -> None:
+    given, kept = (_told(_GAPS, way) for way in ("give", "keep"))
+    # 320 MB in KiB.
+    assert given < kept - 250_000
+
+
+_WAYS = [allocator.keep_freed_memory, allocator.share_one_heap, allocator.give_freed_memory_back]
+
+
+@pytest.mark.parametrize("way", _WAYS)
 @pytest.mark.parametrize("name", ["darwin", "win32"])
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch, name: str, way: Callable[[], bool]) -> None:
     monkeypatch.setattr(allocator.sys, "platform", name)
     assert not way()
 
 
-@pytest.mark.parametrize("way", [allocator.keep_freed_memory, allocator.share_one_heap])
+@pytest.mark.parametrize("way", _WAYS)
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch, way: Callable[[], bool]) -> None:
     monkeypatch.setattr(allocator.sys, "platform", "linux")
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _name: object())

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from collections.abc import Callable
 
 # From malloc.h: the free memory at the end of a heap that is given back, the size from which an array has pages of its
 # own, the number of heaps. The second is at its largest value.
@@ -35,8 +36,21 @@ def keep_freed_memory() -> bool:
     return _set(_M_MMAP_THRESHOLD, _MMAP_BYTES) and _set(_M_TRIM_THRESHOLD, _TRIM_BYTES)
 
 
+def give_freed_memory_back() -> bool:
+    """Gives the system what is free between pieces in use; the allocator by itself only does so at the heap's end.
+
+    Returns:
+        Whether the C library gave anything back; others than glibc are not asked.
+    """
+    trim = _function("malloc_trim")
+    return trim is not None and bool(trim(0))
+
+
 def _set(option: int, value: int) -> bool:
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _function("mallopt")
     return mallopt is not None and bool(mallopt(option, value))
+
+
+def _function(name: str) -> Callable[..., int] | None:
+    """A function of glibc; None with another C library."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None
