@@ -69,7 +69,7 @@ class StageContext:
             the outputs named by the stage were removed, start afresh.
         notes: facts for the manifest, e.g. {'frames': 250}.
         leader: the stage before, where it still runs and its files appear one by one; None where they are all there.
-        prepared: what the stage's `prepare` gave, see `stages.pipeline.Prepares`; None where it was not asked.
+        prepared: what the stage's `prepare` gave, see `stages.stage_run.Prepares`; None where it was not asked.
         elsewhere: the process that started the stage's own, where it takes work off it; else None.
         may_postpone: what no stage before the solver's needs may be left for `postponed`.
         postponed: set by a stage that has left work: does it, on another thread, while later stages run.

@@ -54,17 +54,17 @@ class FinalFrame:
 class FrameFiles:
     """Carries out jobs, one after another."""
 
-    def __init__(self, subject: Subject, config: Config, load_model: Callable[[], PlainHead]) -> None:
+    def __init__(self, subject: Subject, config: Config, load_model: Callable[[], PlainHead] | None = None) -> None:
         """For a subject that is being tracked.
 
         Args:
             subject: whose folders are written to.
             config: says which files are wanted.
-            load_model: gives the head model, if one is needed.
+            load_model: gives the head model, where something else has loaded it already.
         """
         self._subject = subject
         self._config = config
-        self._load_model = load_model
+        self._load_model = load_model or (lambda: load_plain_head(config))
         self._vertices: FrameVertices | None = None
         self._forgotten = 0
 
@@ -116,14 +116,3 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
             np.savez(file, **arrays)
 
     files.write_atomic(path, write)
-
-
-def helper(subject: Subject, config: Config, load_model: Callable[[], PlainHead] | None) -> FrameFiles:
-    """What carries out the jobs of a stage in another process.
-
-    Args:
-        subject: that is being tracked.
-        config: of the run.
-        load_model: gives the head model, where something else has loaded it already.
-    """
-    return FrameFiles(subject, config, load_model or (lambda: load_plain_head(config)))

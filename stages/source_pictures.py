@@ -6,6 +6,7 @@ video.
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -178,9 +179,16 @@ def extracted_from(subject: Subject) -> tuple[Path, float] | None:
     clip = subject.given_file or subject.input_dir / str(made.notes["source"])
     if clip.suffix.lower() not in VIDEO_SUFFIXES or not clip.is_file():
         return None
-    if list(made.inputs.values()) != [content_hash(clip)]:
+    stamp = clip.stat()
+    if list(made.inputs.values()) != [_hash(clip.absolute(), (stamp.st_size, stamp.st_mtime_ns))]:
         return None
     return clip, float(made.config["fps"])
+
+
+@cache
+def _hash(video: Path, _stamp: tuple[int, int]) -> str:
+    """Hash of a video, which a run asks for several times."""
+    return content_hash(video)
 
 
 def _part(image: np.ndarray, box_px: Box) -> np.ndarray:

@@ -319,8 +319,11 @@ class _Writer:
         self._crop = subject.load_crop()
         self._clip = solver.clip
         self._elsewhere = context.elsewhere
-        local = FrameFiles(subject, config, lambda: PlainHead.of(solver.clip.model))
-        self._do = local.do if context.elsewhere is None else context.elsewhere.send
+        self._do: Callable[[Any], None]
+        if context.elsewhere is None:
+            self._do = FrameFiles(subject, config, lambda: PlainHead.of(solver.clip.model)).do
+        else:
+            self._do = context.elsewhere.send
         self._pool = ThreadPoolExecutor(1)
         self._pending: list[Future[None]] = []
         # A block comes at once; what waits are a few numbers a frame.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stages import files, manifest, pipeline
+from stages import beside, files, manifest, pipeline
 from stages.context import StageContext
 from stages.subject import Subject
 from stages.warm_up import WarmUp
@@ -56,7 +56,8 @@ class FakeStage:
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeStage]:
     made = {"frames": FakeStage("frames", "video.txt", "source"), "crop": FakeStage("crop", "source", "images")}
-    monkeypatch.setattr(pipeline, "load_stage", lambda name: made[name])
+    for module in (pipeline, beside):
+        monkeypatch.setattr(module, "load_stage", lambda name: made[name])
     return made
 
 
@@ -236,8 +237,9 @@ class Leader(FakeStage):
 @pytest.fixture
 def pair(monkeypatch: pytest.MonkeyPatch) -> tuple[Leader, Follower]:
     made = Leader("frames", "video.txt", "source"), Follower("crop", "source", "images")
-    monkeypatch.setattr(pipeline, "load_stage", {"frames": made[0], "crop": made[1]}.__getitem__)
-    monkeypatch.setattr(pipeline, "FOLLOWS", {"crop": "frames"})
+    for module in (pipeline, beside):
+        monkeypatch.setattr(module, "load_stage", {"frames": made[0], "crop": made[1]}.__getitem__)
+    monkeypatch.setattr(beside, "FOLLOWS", {"crop": "frames"})
     return made
 
 
@@ -306,7 +308,7 @@ def test_what_a_stage_prepares_is_handed_to_it_and_left_at_the_end(
     subject: Subject, stages: dict[str, FakeStage], monkeypatch: pytest.MonkeyPatch, fail_at: int | None
 ) -> None:
     opened, seen = _Opened(), []
-    monkeypatch.setattr(pipeline, "PREPARES", {"crop": "frames"})
+    monkeypatch.setattr(beside, "PREPARES", {"crop": "frames"})
     stages["frames"].fail_at = fail_at
     crop = stages["crop"]
     crop.prepare = lambda subject, config: opened  # type: ignore[attr-defined]
@@ -324,7 +326,7 @@ def test_what_a_stage_prepares_is_handed_to_it_and_left_at_the_end(
 def test_nothing_is_prepared_for_a_stage_that_is_not_asked_for(
     subject: Subject, stages: dict[str, FakeStage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "PREPARES", {"crop": "frames"})
+    monkeypatch.setattr(beside, "PREPARES", {"crop": "frames"})
     pipeline.run_stages(subject, Config(actor="x"), ("frames",), "cpu", False)
     assert stages["frames"].runs == [False]
 
@@ -339,7 +341,7 @@ def test_libraries_are_loaded_once_and_only_where_something_runs(
             super().__init__()
             started.append(self)
 
-    monkeypatch.setattr(pipeline, "WarmUp", Fake)
+    monkeypatch.setattr(beside, "WarmUp", Fake)
     stages["calibration"] = FakeStage("calibration", "images", "calibrated")
     names = ("frames", "crop", "calibration")
     _run(subject)

@@ -13,9 +13,11 @@ import test_kill
 import tracked_clip
 from loguru import logger
 
-from stages import files, frames, pipeline, solver_process
+from stages import beside, files, frames, pipeline, solver_process
 from stages.frame_files import FinalFrame, FrameFiles, KeptFrame
+from stages.manifest import HashCache
 from stages.solver_process import SolverProcess
+from stages.stage_run import Run
 from tracker.errors import InputError, SubjectError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,8 +29,8 @@ def _command(home: Path, length: int) -> list[str]:
     # One thread before numpy is loaded, as the solver's process has it: products on two differ in the last digit.
     code = (
         "import os; os.environ['OMP_NUM_THREADS'] = '1'; "
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import run_tracking; from stages import pipeline; "
-        f"pipeline.OWN_PROCESS_FROM = {length}; sys.exit(run_tracking.main(['--cfg', {str(home / 'anna.yml')!r}]))"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import run_tracking; from stages import beside; "
+        f"beside.OWN_PROCESS_FROM = {length}; sys.exit(run_tracking.main(['--cfg', {str(home / 'anna.yml')!r}]))"
     )
     return [sys.executable, "-c", code]
 
@@ -74,7 +76,7 @@ def test_it_ends_with_a_run_that_is_killed(within: Path, landmarks: Path, folder
 
 
 def test_errors_are_those_of_the_stage(landmarks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "OWN_PROCESS_FROM", 2)
+    monkeypatch.setattr(beside, "OWN_PROCESS_FROM", 2)
     subject, config = tracked_clip.load_subject(landmarks, "keyframes=[99]")
     with pytest.raises(InputError, match="keyframes: 99 is beyond the last frame 4") as caught:
         pipeline.run_stages(subject, config, ("identity", *_LATER), "cpu", False)
@@ -85,7 +87,7 @@ def test_errors_are_those_of_the_stage(landmarks: Path, monkeypatch: pytest.Monk
 
 def test_what_it_hands_over_may_fail_here(within: Path, landmarks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(pipeline, "OWN_PROCESS_FROM", 2)
+    monkeypatch.setattr(beside, "OWN_PROCESS_FROM", 2)
     subject, config = tracked_clip.load_subject(landmarks)
     carry_out, seen = FrameFiles.do, []
 
@@ -108,7 +110,7 @@ def test_pictures_of_the_video_are_made_while_the_solver_calibrates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What fails there is said, what stays unfinished is made by the next run, and crops stay as they are."""
-    monkeypatch.setattr(pipeline, "OWN_PROCESS_FROM", 2)
+    monkeypatch.setattr(beside, "OWN_PROCESS_FROM", 2)
     tracked_clip.write_clip(tmp_path)
     subject, config = tracked_clip.load_subject(tmp_path)
     extract, there = frames._extract, []
@@ -187,17 +189,13 @@ def test_a_line_of_the_log_keeps_level_and_place() -> None:
 
 
 def test_short_clips_and_single_stages_stay_within(landmarks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_given: object) -> None:
-        raise AssertionError("a process was started")
-
-    monkeypatch.setattr(pipeline, "SolverProcess", refused)
     subject, config = tracked_clip.load_subject(landmarks)
-    run = pipeline._Run(subject, config, "cpu", pipeline.HashCache(subject.hash_cache_path), False)
-    assert not pipeline._solver_apart(run, pipeline.STAGES)
-    monkeypatch.setattr(pipeline, "OWN_PROCESS_FROM", 2)
-    assert pipeline._solver_apart(run, pipeline.STAGES)
-    assert not pipeline._solver_apart(run, ("identity", "calibration", "tracking"))
-    assert not pipeline._solver_apart(run, ("frames", "crop", "landmarks"))
+    run = Run(subject, config, "cpu", HashCache(subject.hash_cache_path), False)
+    assert not beside.solver_apart(run, pipeline.STAGES)
+    monkeypatch.setattr(beside, "OWN_PROCESS_FROM", 2)
+    assert beside.solver_apart(run, pipeline.STAGES)
+    assert not beside.solver_apart(run, ("identity", "calibration", "tracking"))
+    assert not beside.solver_apart(run, ("frames", "crop", "landmarks"))
     files.remove(subject.input_dir / "video.mp4")
     files.remove(subject.source_dir)
-    assert not pipeline._solver_apart(run, pipeline.STAGES)
+    assert not beside.solver_apart(run, pipeline.STAGES)

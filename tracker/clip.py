@@ -16,7 +16,7 @@ from tracker.residuals.landmark import LandmarkTerm
 from tracker.residuals.prior import GaussianTerm
 from tracker.samples import SurfaceSamples
 from tracker.settings import EnergySettings, TrackingSettings
-from tracker.state import FrameState, Layout, neutral_state
+from tracker.state import FrameState, Layout, neutral_state, spreads
 
 # Limits of what eyes do: gaze within the orbit (radians).
 _GAZE_LIMITS = ((-0.8, 0.8), (-0.6, 0.6))
@@ -114,14 +114,15 @@ def prior_stds(model: HeadModel, energy: EnergySettings) -> Tensor:
 
 def change_stds(prior: Tensor, tracking: TrackingSettings) -> Tensor:
     """Standard deviations (P,) of a frame's unknowns around their prediction."""
-    stds = prior.clone()
-    stds[Layout.rotation] = tracking.rotation_std
-    stds[Layout.translation] = tracking.translation_std_mm / 1000
-    stds[Layout.jaw] = tracking.jaw_change_std
-    stds[Layout.eyes] = tracking.gaze_change_std
-    stds[Layout.eyelids] = tracking.eyelid_change_std
-    stds[Layout(len(prior) - 15).expression] *= tracking.expression_std
-    return stds
+    return spreads(
+        prior,
+        rotation=tracking.rotation_std,
+        translation_mm=tracking.translation_std_mm,
+        jaw=tracking.jaw_change_std,
+        gaze=tracking.gaze_change_std,
+        eyelids=tracking.eyelid_change_std,
+        expression=tracking.expression_std,
+    )
 
 
 def frame_prior(model: HeadModel, energy: EnergySettings) -> GaussianTerm:

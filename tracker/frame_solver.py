@@ -94,17 +94,19 @@ class FrameSolver:
     held: Tensor
     appearance: FlowAppearance | None = None
 
-    # The same for every frame; together half a millisecond of small operations.
     @cached_property
-    def _prior(self) -> GaussianTerm:
+    def prior(self) -> GaussianTerm:
+        """Prior of every frame."""
         return frame_prior(self.clip.model, self.energy)
 
     @cached_property
-    def _bounds(self) -> Bounds:
+    def bounds(self) -> Bounds:
+        """Box limits of every frame's unknowns."""
         return frame_bounds(self.clip.model)
 
     @cached_property
-    def _scale(self) -> Tensor:
+    def scale(self) -> Tensor:
+        """(P,) scales by which steps are measured."""
         return step_scale(self.clip.model, self.energy)
 
     @cached_property
@@ -199,10 +201,10 @@ class FrameSolver:
             intrinsics=self.clip.intrinsics,
             landmarks=self.landmarks(frame, state, view),
             photometric=None,
-            gaussians=(self._prior,) if temporal is None else (self._prior, temporal),
+            gaussians=(self.prior,) if temporal is None else (self.prior, temporal),
             gaze=GazeSymmetryTerm(),
-            bounds=self._bounds,
-            scale=self._scale,
+            bounds=self.bounds,
+            scale=self.scale,
             held=self.held,
         )
 

@@ -7,6 +7,8 @@ import numba
 import numpy as np
 
 Real = float | np.floating[Any]
+Corners = tuple[np.uint32, np.uint32, np.uint32]
+Place = tuple[Real, Real, Real]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -30,11 +32,16 @@ def mesh_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def blend(values: np.ndarray, corners: np.ndarray, place: tuple[Real, Real, Real], axis: int) -> Real:
-    """One component interpolated over a triangle, at its barycentric weights."""
-    return (
-        place[0] * values[corners[0], axis] + place[1] * values[corners[1], axis] + place[2] * values[corners[2], axis]
-    )
+def corners_of(triangles: np.ndarray, t: int) -> Corners:
+    """Vertices of a triangle, unsigned: an index that cannot be negative needs no look at its sign."""
+    return np.uint32(triangles[t, 0]), np.uint32(triangles[t, 1]), np.uint32(triangles[t, 2])
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def blend(values: np.ndarray, corners: Corners, place: Place, column: int) -> Real:
+    """One column of (V, C) values interpolated over a triangle, at its barycentric weights."""
+    i, j, k = corners
+    return place[0] * values[i, column] + place[1] * values[j, column] + place[2] * values[k, column]
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -54,9 +61,19 @@ def irradiance(light: np.ndarray, channel: int, x: Real, y: Real, z: Real) -> Re
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def texel(
-    texture: np.ndarray, uv: np.ndarray, corners: np.ndarray, place: tuple[Real, Real, Real]
-) -> tuple[Real, Real, Real, Real]:
+def _mix(texture: np.ndarray, cells: tuple[int, int, int, int], shares: tuple[Real, Real, Real, Real], c: int) -> Real:
+    """One channel of a texture between four texels."""
+    r0, r1, c0, c1 = cells
+    return (
+        shares[0] * texture[r0, c0, c]
+        + shares[1] * texture[r0, c1, c]
+        + shares[2] * texture[r1, c0, c]
+        + shares[3] * texture[r1, c1, c]
+    )
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def texel(texture: np.ndarray, uv: np.ndarray, corners: Corners, place: Place) -> tuple[Real, Real, Real, Real]:
     """The four channels of a (Th, Tw, 4) float32 texture at one place of a triangle, between its texels."""
     one, half, zero = np.float32(1), np.float32(0.5), np.float32(0)
     rows, columns = texture.shape[0], texture.shape[1]
@@ -65,20 +82,21 @@ def texel(
     r = (one - blend(uv, corners, place, 1)) * np.float32(rows) - half
     s, r = min(max(s, zero), np.float32(columns - 1)), min(max(r, zero), np.float32(rows - 1))
     c0, r0 = int(s), int(r)
-    c1, r1 = min(c0 + 1, columns - 1), min(r0 + 1, rows - 1)
+    cells = (r0, min(r0 + 1, rows - 1), c0, min(c0 + 1, columns - 1))
     fs, fr = s - np.float32(c0), r - np.float32(r0)
-    w00, w01, w10, w11 = (one - fr) * (one - fs), (one - fr) * fs, fr * (one - fs), fr * fs
-    red = w00 * texture[r0, c0, 0] + w01 * texture[r0, c1, 0] + w10 * texture[r1, c0, 0] + w11 * texture[r1, c1, 0]
-    green = w00 * texture[r0, c0, 1] + w01 * texture[r0, c1, 1] + w10 * texture[r1, c0, 1] + w11 * texture[r1, c1, 1]
-    blue = w00 * texture[r0, c0, 2] + w01 * texture[r0, c1, 2] + w10 * texture[r1, c0, 2] + w11 * texture[r1, c1, 2]
-    valid = w00 * texture[r0, c0, 3] + w01 * texture[r0, c1, 3] + w10 * texture[r1, c0, 3] + w11 * texture[r1, c1, 3]
-    return red, green, blue, valid
+    shares = ((one - fr) * (one - fs), (one - fr) * fs, fr * (one - fs), fr * fs)
+    return (
+        _mix(texture, cells, shares, 0),
+        _mix(texture, cells, shares, 1),
+        _mix(texture, cells, shares, 2),
+        _mix(texture, cells, shares, 3),
+    )
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _textured(
-    place: tuple[Real, Real, Real],
-    corners: tuple[np.ndarray, np.ndarray],
+    place: Place,
+    corners: tuple[Corners, Corners],
     vertices: tuple[np.ndarray, np.ndarray, np.ndarray],
     texture: np.ndarray,
     light: np.ndarray,
@@ -88,7 +106,8 @@ def _textured(
     normals, opacity, uv = vertices
     one, zero = np.float32(1), np.float32(0)
     red, green, blue, valid = texel(texture, uv, corners_uv, place)
-    valid *= place[0] * opacity[corners3d[0]] + place[1] * opacity[corners3d[1]] + place[2] * opacity[corners3d[2]]
+    i, j, k = corners3d
+    valid *= place[0] * opacity[i] + place[1] * opacity[j] + place[2] * opacity[k]
     if valid <= zero:
         return zero, zero, zero, zero
     x, y, z = (
@@ -123,7 +142,7 @@ def paint_texture(
             t = index[i, j]
             if t < 0 or not drawn[t]:
                 continue
-            corners = (triangles[t], uv_triangles[t])
+            corners = (corners_of(triangles, t), corners_of(uv_triangles, t))
             place = (bary[i, j, 0], bary[i, j, 1], bary[i, j, 2])
             red, green, blue, valid = _textured(place, corners, vertices, texture, light)
             row, column = i // supersample, j // supersample

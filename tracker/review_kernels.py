@@ -9,9 +9,7 @@ import math
 import numba
 import numpy as np
 
-from tracker.render_kernels import Real, irradiance
-
-Corners = tuple[np.uint32, np.uint32, np.uint32]
+from tracker.render_kernels import Corners, Place, Real, blend, corners_of, irradiance, texel
 
 # Clay and its lights (camera frame: x right, y down, z forward; directions point from the surface to the light).
 _CLAY = (0.60, 0.68, 0.80)
@@ -96,13 +94,7 @@ def _alike(index: np.ndarray, triangles: np.ndarray, kind: np.ndarray, corner: t
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _corners(triangles: np.ndarray, t: int) -> Corners:
-    """Vertices of a triangle, unsigned: an index that cannot be negative needs no look at its sign."""
-    return np.uint32(triangles[t, 0]), np.uint32(triangles[t, 1]), np.uint32(triangles[t, 2])
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _place(vertices: np.ndarray, corners: Corners, du: float, dv: float) -> tuple[Real, Real, Real]:
+def _place(vertices: np.ndarray, corners: Corners, du: float, dv: float) -> Place:
     """Perspective-correct weights of the corners where the ray (du, dv, 1) meets a triangle's plane.
 
     Beside the triangle, a place at its edge: in the plane of one seen edge-on a pixel is a long way.
@@ -122,55 +114,10 @@ def _place(vertices: np.ndarray, corners: Corners, du: float, dv: float) -> tupl
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _between(vertices: np.ndarray, corners: Corners, place: tuple[Real, Real, Real], column: int) -> Real:
-    """One value at one place of a triangle."""
-    return (
-        place[0] * vertices[corners[0], column]
-        + place[1] * vertices[corners[1], column]
-        + place[2] * vertices[corners[2], column]
-    )
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _mix(texture: np.ndarray, cells: tuple[int, int, int, int], shares: tuple[Real, Real, Real, Real], c: int) -> Real:
-    """One channel of a texture between four texels."""
-    r0, r1, c0, c1 = cells
-    return (
-        shares[0] * texture[r0, c0, c]
-        + shares[1] * texture[r0, c1, c]
-        + shares[2] * texture[r1, c0, c]
-        + shares[3] * texture[r1, c1, c]
-    )
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _texel(
-    texture: np.ndarray, uv: np.ndarray, corners: Corners, place: tuple[Real, Real, Real]
-) -> tuple[Real, Real, Real, Real]:
-    """The four channels of a texture at one place of a triangle."""
-    one, half, zero = np.float32(1), np.float32(0.5), np.float32(0)
-    rows, columns = texture.shape[0], texture.shape[1]
-    # Texel centres lie at i + 0.5, and row 0 is v = 1.
-    s = _between(uv, corners, place, 0) * np.float32(columns) - half
-    r = (one - _between(uv, corners, place, 1)) * np.float32(rows) - half
-    s, r = min(max(s, zero), np.float32(columns - 1)), min(max(r, zero), np.float32(rows - 1))
-    c0, r0 = int(s), int(r)
-    cells = (r0, min(r0 + 1, rows - 1), c0, min(c0 + 1, columns - 1))
-    fs, fr = s - np.float32(c0), r - np.float32(r0)
-    shares = ((one - fr) * (one - fs), (one - fr) * fs, fr * (one - fs), fr * fs)
-    return (
-        _mix(texture, cells, shares, 0),
-        _mix(texture, cells, shares, 1),
-        _mix(texture, cells, shares, 2),
-        _mix(texture, cells, shares, 3),
-    )
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
 def _colours(
     t: int,
     corners: Corners,
-    place: tuple[Real, Real, Real],
+    place: Place,
     surface: tuple[np.ndarray, np.ndarray, np.ndarray],
     vertices: tuple[np.ndarray, np.ndarray, np.ndarray],
     texture: np.ndarray,
@@ -181,11 +128,11 @@ def _colours(
     _, values, uv = vertices
     if not kind[t] & COLOURED:
         return zero, zero, zero, zero
-    red, green, blue, valid = _texel(texture, uv, _corners(uv_triangles, t), place)
-    valid *= _between(values, corners, place, _FADE)
-    red *= _between(values, corners, place, _LIT)
-    green *= _between(values, corners, place, _LIT + 1)
-    blue *= _between(values, corners, place, _LIT + 2)
+    red, green, blue, valid = texel(texture, uv, corners_of(uv_triangles, t), place)
+    valid *= blend(values, corners, place, _FADE)
+    red *= blend(values, corners, place, _LIT)
+    green *= blend(values, corners, place, _LIT + 1)
+    blue *= blend(values, corners, place, _LIT + 2)
     return (
         valid * min(max(red, zero), one),
         valid * min(max(green, zero), one),
@@ -253,12 +200,12 @@ def paint_both(
                         continue
                     du = ((j + 0.5 * step) / supersample - centre_x) / focal
                     dv = ((i + 0.5 * step) / supersample - centre_y) / focal
-                    corners = _corners(triangles, t)
+                    corners = corners_of(triangles, t)
                     place = _place(vertices[0], corners, du, dv)
-                    clay_red += share * _between(values, corners, place, _SCULPTED)
-                    clay_green += share * _between(values, corners, place, _SCULPTED + 1)
-                    clay_blue += share * _between(values, corners, place, _SCULPTED + 2)
-                    clay_alpha += share * _between(values, corners, place, _SCULPTED + 3)
+                    clay_red += share * blend(values, corners, place, _SCULPTED)
+                    clay_green += share * blend(values, corners, place, _SCULPTED + 1)
+                    clay_blue += share * blend(values, corners, place, _SCULPTED + 2)
+                    clay_alpha += share * blend(values, corners, place, _SCULPTED + 3)
                     r, g, b, valid = _colours(t, corners, place, surface, vertices, texture)
                     red += share * r
                     green += share * g

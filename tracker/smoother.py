@@ -24,7 +24,7 @@ from tracker.evidence import Evidence
 from tracker.problem import Bounds
 from tracker.residuals.prior import GaussianTerm
 from tracker.settings import SmootherSettings
-from tracker.state import FrameState, Layout
+from tracker.state import FrameState, Layout, spreads
 
 # A longer stretch of lost frames is not bridged: what the head did meanwhile is anybody's guess.
 LONGEST_BRIDGE = 8
@@ -134,13 +134,15 @@ def smoother_of(settings: SmootherSettings, prior: Tensor, bounds: Bounds, held:
         bounds: box limits of the unknowns.
         held: (P,) unknowns that no frame solves for.
     """
-    stds = prior.clone()
-    stds[Layout.rotation] = settings.rotation_std
-    stds[Layout.translation] = settings.translation_std_mm / 1000
-    stds[Layout.jaw] = settings.jaw_std
-    stds[Layout.eyes] = settings.gaze_std
-    stds[Layout.eyelids] = settings.eyelid_std
-    stds[Layout(len(prior) - 15).expression] *= settings.expression_std
+    stds = spreads(
+        prior,
+        rotation=settings.rotation_std,
+        translation_mm=settings.translation_std_mm,
+        jaw=settings.jaw_std,
+        gaze=settings.gaze_std,
+        eyelids=settings.eyelid_std,
+        expression=settings.expression_std,
+    )
     return Smoother(stds, settings.noise, settings.poor_noise, bounds, held)
 
 

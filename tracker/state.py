@@ -106,6 +106,34 @@ class FrameState:
         return all(bool(torch.isfinite(value).all()) for value in vars(self).values())
 
 
+def spreads(
+    prior: Tensor,
+    *,
+    rotation: float,
+    translation_mm: float,
+    jaw: float,
+    gaze: float,
+    eyelids: float,
+    expression: float,
+) -> Tensor:
+    """Standard deviations (P,) of changes of a frame's unknowns, one for each kind of them.
+
+    Args:
+        prior: (P,) prior standard deviations.
+        rotation: of the head, radians.
+        translation_mm: of the head, millimetres.
+        jaw: radians.
+        gaze: radians.
+        eyelids: in units of closure.
+        expression: in units of the prior's.
+    """
+    stds = prior.clone()
+    stds[Layout.rotation], stds[Layout.translation] = rotation, translation_mm / 1000
+    stds[Layout.jaw], stds[Layout.eyes], stds[Layout.eyelids] = jaw, gaze, eyelids
+    stds[Layout(len(prior) - 15).expression] *= expression
+    return stds
+
+
 def neutral_state(model: HeadModel) -> FrameState:
     """The head at rest, frontal, half a metre before the camera, under ambient light of one."""
     double = torch.float64

@@ -10,7 +10,7 @@ from tracker.batched.pictures import window_on
 from tracker.batched.points import BatchPoints
 from tracker.batched.state import BatchState
 from tracker.batched.surface import BatchSurface, SurfacePoints
-from tracker.clip import ClipModel, change_stds, frame_bounds, frame_prior, prior_stds, step_scale
+from tracker.clip import ClipModel
 from tracker.frame_solver import FrameSolver
 from tracker.residuals.prior import GazeSymmetryTerm
 from tracker.samples import SurfaceSamples
@@ -82,20 +82,19 @@ class BatchClip:
 
 
 def _fixed(solver: FrameSolver, device: torch.device | str) -> Fixed:
-    clip, model = solver.clip, solver.clip.model
-    prior, bounds = frame_prior(model, solver.energy), frame_bounds(model)
+    prior = solver.prior
     rows, gaze = GazeSymmetryTerm(), torch.zeros(4, 4)
     for angle, std in enumerate((rows.yaw_std, rows.pitch_std)):
         both = [angle, 2 + angle]
         gaze[both, both] = 1 / std**2
         gaze[both, both[::-1]] = -1 / std**2
     return Fixed(
-        lens=clip.intrinsics,
+        lens=solver.clip.intrinsics,
         prior=BatchState.of([prior.target], device),
         prior_inverse_std=prior.inverse_std.float().to(device),
-        temporal_inverse_std=(1 / change_stds(prior_stds(model, solver.energy), solver.tracking)).float().to(device),
+        temporal_inverse_std=solver.change_inverse_std.float().to(device),
         gaze=gaze.to(device),
-        limits=torch.from_numpy(bounds.limits).float().to(device),
-        scale=step_scale(model, solver.energy).float().to(device),
+        limits=torch.from_numpy(solver.bounds.limits).float().to(device),
+        scale=solver.scale.float().to(device),
         held=solver.held.to(device),
     )

@@ -14,7 +14,7 @@ import torch
 
 from tracker.batched.chunks import Chunk, in_step, windows
 from tracker.batched.solver import BatchSolver, Link
-from tracker.clip import FrameInput, frame_bounds, frame_prior, step_scale
+from tracker.clip import FrameInput
 from tracker.frame_solver import FrameSolver
 from tracker.pose import initial_pose
 from tracker.problem import FrameProblem
@@ -189,15 +189,14 @@ def _flowed(solver: FrameSolver, frame: FrameInput, start: FrameState) -> tuple[
     flow = None if frame.dense_px is not None else solver.flow(frame, start)
     if flow is None:
         return start, ()
-    clip, energy = solver.clip, solver.energy
     problem = FrameProblem(
-        intrinsics=clip.intrinsics,
+        intrinsics=solver.clip.intrinsics,
         landmarks=(flow,),
         photometric=None,
-        gaussians=(frame_prior(clip.model, energy), temporal_term(solver, start)),
+        gaussians=(solver.prior, temporal_term(solver, start)),
         gaze=GazeSymmetryTerm(),
-        bounds=frame_bounds(clip.model),
-        scale=step_scale(clip.model, energy),
+        bounds=solver.bounds,
+        scale=solver.scale,
         held=solver.held,
     )
     solution = minimise(problem, start, SolverSettings(max_steps=solver.tracking.steps))
