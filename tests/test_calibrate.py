@@ -10,7 +10,7 @@ from rendered_clip import LANDMARK_NOISE_PX, calibration_task, rotation_degrees
 
 from tracker.calibrate import first_states, refine, solve_appearance, solve_geometry
 from tracker.camera import Intrinsics
-from tracker.joint_problem import shared_colours, size_direction
+from tracker.joint_problem import bundle_problem, focal_spread, shared_colours, size_direction
 
 FRAMES = [0, 14, 28, 40, 52, 66, 80, 92]
 
@@ -146,24 +146,37 @@ def test_size_direction_is_the_share_that_scales(calibrated) -> None:
     assert found.tolist() == pytest.approx([0.01, 0, 0], abs=1e-7)
 
 
-def test_joint_solves_go_from_coarse_to_fine(calibrated, monkeypatch) -> None:
-    """On the finest level alone they end in a nearer minimum that costs a tenth more (docs/results.md)."""
+@pytest.mark.parametrize(
+    ("measured", "levels", "shares"),
+    [(True, [2, 1, 0, 0], [0.5, 1, 1, 1]), (False, [1, 0, 0, 0], [0.5, 0.5, 0.5, 0.5])],
+)
+def test_joint_solves_go_from_coarse_to_fine(calibrated, monkeypatch, measured, levels, shares) -> None:
+    """On the finest level alone, and with a stiff identity, they end further off (docs/results.md)."""
     _, task, geometry, _ = calibrated
-    widths = []
+    seen, spreads = [], []
 
     def recorded(solver, state, pictures, level):
-        widths.append((pictures[0].pixels.shape[1], level))
+        seen.append((pictures[0].pixels.shape[1], level))
         return shared_colours(solver, state, pictures, level)
 
+    def spread(task, state, landmarks, shape_std, **options):
+        spreads.append(shape_std)
+        return bundle_problem(task, state, landmarks, shape_std, **options)
+
     monkeypatch.setattr("tracker.calibrate.shared_colours", recorded)
+    monkeypatch.setattr("tracker.calibrate.bundle_problem", spread)
+    count = len(task.landmarks)
+    factors = torch.zeros(count, 3, 1 if measured else 0, dtype=torch.float64)
     quick = replace(
         task,
-        settings=task.settings.model_copy(update={"rounds": 3, "joint_steps": 1}),
+        landmarks=replace(task.landmarks, offset_together_m=factors),
+        settings=task.settings.model_copy(update={"rounds": 4, "joint_steps": 1}),
         tracking=task.tracking.model_copy(update={"levels": 3}),
     )
     solve_appearance(quick, geometry)
     side = task.frames[0].image.shape[1]
-    assert widths == [(side // 2, 1), (side, 0), (side, 0)]
+    assert seen == [(side // 2**level, level) for level in levels]
+    assert spreads == [share * task.settings.shape_std for share in shares]
 
 
 def test_covered_frames_are_dropped(calibrated) -> None:
@@ -206,3 +219,26 @@ def test_refining_takes_in_more_frames(calibrated) -> None:
     # What the new frames show is in the appearance: no sample is seen less.
     assert bool((refined.clip.seen + 1e-6 >= 0.9 * calibration.clip.seen).all())
     assert float(refined.clip.seen.sum()) > 1.4 * float(calibration.clip.seen.sum())
+
+
+def test_spread_of_the_focal_length_is_what_the_clip_says_and_how_lenses_vary(calibrated) -> None:
+    """A clip that says nothing leaves how lenses vary, five times the prior's spread; what is held has none."""
+    _, task, geometry, _ = calibrated
+
+    def spread(focal_log_std: float, confidence: float) -> float:
+        camera = replace(task.camera, focal_log_std=focal_log_std)
+        problem = bundle_problem(
+            replace(task, camera=camera), geometry.state, geometry.landmarks, 0.7, free_offsets=True, with_colours=True
+        )
+        seen = tuple(
+            replace(one, confidence=one.confidence * confidence, pair_confidence=one.pair_confidence * confidence)
+            for one in problem.observations
+        )
+        return focal_spread(replace(problem, observations=seen), geometry.state)
+
+    assert spread(0.08, 1e-9) == pytest.approx(math.hypot(0.4, 0.06), rel=1e-3)
+    assert spread(0.02, 1e-9) == pytest.approx(math.hypot(0.1, 0.06), rel=1e-3)
+    # The more it says, the narrower, whatever held the solve; never surer than the model is right.
+    assert 0.06 < spread(0.08, 1e6) < 0.07 < spread(0.08, 1e3) < spread(0.08, 1) < 0.4
+    assert spread(0.16, 1e6) == pytest.approx(spread(0.08, 1e6), rel=1e-3)
+    assert spread(0.0, 1) == 0

@@ -133,7 +133,7 @@ class SharedPrior:
         free = torch.zeros(total, dtype=torch.bool)
         free[common:] = self.offsets.root_m is not None
         weight = inverse_std**2
-        weight[count] *= cauchy((deviation[count] * inverse_std[count]).square())[1]
+        weight[count] = self.focal_weight(state)
         H.diagonal()[:common] = weight
         g[:common], free[:common] = deviation * weight, inverse_std > 0
         row = self.size_direction / self.size_std
@@ -142,6 +142,12 @@ class SharedPrior:
         H.diagonal()[common:] = 1
         g[common:] = state.offsets.reshape(-1)
         return SharedBlocks(H, g, self.cost(state), free, common)
+
+    def focal_weight(self, state: BundleState) -> float:
+        """Weight of the log focal length's prior, an inverse variance that falls in the tails; 0 where it is held."""
+        deviation, inverse_std = self._common(state)
+        at = len(state.shape)
+        return float(inverse_std[at] ** 2 * cauchy((deviation[at] * inverse_std[at]).square())[1])
 
     def _common(self, state: BundleState) -> tuple[Tensor, Tensor]:
         """Deviation of `[shape, log focal, cx, cy]` and its inverse standard deviation, 0 where the unknown is held."""

@@ -39,8 +39,12 @@ from tracker.threads import on_threads
 
 # Rounds after which frames that the appearance does not explain are dropped.
 _DROPPING_ROUNDS = 2
-# Rounds whose joint solve works on a coarse level. Two, the coarsest level first, end no better on the average.
-_COARSE_ROUNDS = 1
+# Rounds whose joint solve works on a coarse level, the coarsest first. A head whose landmarks' response to the identity
+# is not measured gains nothing by the second one, nor by the wider spread below (docs/results.md).
+_COARSE_ROUNDS = 2
+_COARSE_ROUNDS_UNMEASURED = 1
+# Share of the identity's spread in the first joint solve, whose poses are still a degree or two off.
+_FIRST_SHAPE_SHARE = 0.5
 # Rounds of a refinement with more frames: it starts close.
 _REFINING_ROUNDS = 2
 
@@ -118,9 +122,10 @@ def solve_geometry(task: CalibrationTask) -> GeometrySolution:
     chosen = joint_landmarks(task.landmarks)
     offsets = torch.zeros(len(chosen), 3, dtype=torch.float64)
     state = BundleState(shape, task.camera.intrinsics, offsets, first_states(task, rest))
-    problem = bundle_problem(task, state, chosen, free_offsets=False, with_colours=False)
+    shape_std = task.settings.landmark_shape_std
+    problem = bundle_problem(task, state, chosen, shape_std, free_offsets=False, with_colours=False)
     state = minimise(problem, state, SolverSettings(max_steps=15, cost_tolerance=1e-3)).state
-    problem = bundle_problem(task, state, chosen, free_offsets=True, with_colours=False)
+    problem = bundle_problem(task, state, chosen, shape_std, free_offsets=True, with_colours=False)
     solution = minimise(problem, state, SolverSettings(max_steps=30, cost_tolerance=1e-4))
     state = solution.state
     offsets_m, errors = fitted_offsets(task, state)
@@ -163,9 +168,9 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     """Appearance, light, and all geometry again with the pictures.
 
     Each round unwraps the appearance with the poses at hand, solves every frame with it, and then solves all frames
-    jointly with the appearance eliminated; there identity and camera move too. The first joint solve works on a coarse
-    level, the others on the finest: started there, the joint solve ends in a nearer and worse minimum (docs/solver.md).
-    Identity, camera and poses are all that is kept of the coarse one: its wide local means reach over lids and lips.
+    jointly with the appearance eliminated; there identity and camera move too. The first joint solves work on coarse
+    levels, the others on the finest: started there, they end in a nearer and worse minimum (docs/solver.md). Identity,
+    camera and poses are all that is kept of the coarse ones: their wide local means reach over lids and lips.
     Frames that the common appearance does not explain (a hand before the face) are dropped in the first rounds.
     """
     kept = tuple(range(len(task.frames)))
@@ -173,7 +178,9 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     samples = SampleSet.of(task.model, face_samples(task.model, task.tracking.samples))
     pictures = [pyramid(frame.image, task.tracking.levels) for frame in task.frames]
     clip = _clip(task, state, geometry.offsets_m, samples)
-    coarse = min(_COARSE_ROUNDS, task.tracking.levels - 1, task.settings.rounds - 1)
+    measured = task.landmarks.follow_identity
+    coarse = _COARSE_ROUNDS if measured else _COARSE_ROUNDS_UNMEASURED
+    coarse = min(coarse, task.tracking.levels - 1, task.settings.rounds - 1)
     for turn in range(task.settings.rounds):
         level = max(coarse - turn, 0)
         if 0 < turn == coarse:
@@ -191,7 +198,8 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
             state = replace(state, frames=tuple(state.frames[place] for place in explained))
             solutions = [solutions[place] for place in explained]
         l1 = float(np.nanmean([solution.photometric_l1 for solution in solutions]))
-        clip, state, problem = _solved_jointly(task, geometry.landmarks, (solver, state), pictures, level)
+        share = 1.0 if measured and turn else _FIRST_SHAPE_SHARE
+        clip, state, problem = _solved_jointly(task, geometry.landmarks, (solver, state), pictures, share, level)
     spread = focal_spread(problem, state)
     clip, lit = _with_light(task, clip, state, pictures)
     offsets_m = fitted_offsets(task, state)[0]
@@ -232,7 +240,8 @@ def refine(task: CalibrationTask, calibration: Calibration, more: Sequence[Frame
     for _ in range(_REFINING_ROUNDS):
         clip = with_appearance(clip, view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px))
         solver = FrameSolver(clip, task.energy, task.tracking, task.held)
-        clip, state, problem = _solved_jointly(task, calibration.geometry.landmarks, (solver, state), pictures)
+        share = 1.0 if task.landmarks.follow_identity else _FIRST_SHAPE_SHARE
+        clip, state, problem = _solved_jointly(task, calibration.geometry.landmarks, (solver, state), pictures, share)
     spread = focal_spread(problem, state)
     clip, lit = _with_light(task, clip, state, pictures)
     return replace(
@@ -251,11 +260,13 @@ def _solved_jointly(
     landmarks: LandmarkSet,
     start: tuple[FrameSolver, BundleState],
     pictures: Sequence[list[ImageLevel]],
+    shape_share: float,
     level: int = 0,
 ) -> tuple[ClipModel, BundleState, BundleProblem]:
-    """Clip and state after a joint solve at a pyramid level, and what was solved."""
+    """Clip and state after a joint solve at a pyramid level with a share of the identity's spread; what was solved."""
     solver, state = start
-    problem = bundle_problem(task, state, landmarks, free_offsets=True, with_colours=True)
+    shape_std = shape_share * task.settings.shape_std
+    problem = bundle_problem(task, state, landmarks, shape_std, free_offsets=True, with_colours=True)
     colours = shared_colours(solver, state, [levels[level] for levels in pictures], level)
     if colours is not None:
         problem = replace(problem, colours=colours, contours=contours(task, state))

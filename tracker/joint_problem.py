@@ -26,10 +26,13 @@ from tracker.threads import on_threads
 
 # The head's size is not observable by one camera. Left half a percent of play, it ran 1.7 % off on clips with truth.
 _SIZE_STD = 0.0005
-# Neighbouring samples err together: the spread of the focal length is this many times what independent ones would give,
-# and the model itself errs: on twelve clips with truth its errors were 0.1 to 1.8 times the sum (docs/results.md).
-_CAUTION = 6.0
+# Neighbouring samples err together, and a head that is not the model's misleads all of them alike: what a clip says of
+# the focal length is surer than it is right by this factor, and the model errs by so much even where it says a lot (26
+# clips with truth, docs/results.md).
+_CAUTION = 12.0
 _MODEL_LOG_FOCAL_STD = 0.06
+# Lenses vary more than the prior that holds the solve says, by this factor.
+_LENSES = 5.0
 # Landmarks alone pull the focal length up to 20 % down (they follow a turn of the head too little), and the pictures do
 # not always bring it back; so it waits for the pictures near its prior.
 _LANDMARK_FOCAL_STD = 0.03
@@ -97,7 +100,13 @@ class CalibrationTask:
 
 
 def bundle_problem(
-    task: CalibrationTask, state: BundleState, landmarks: LandmarkSet, free_offsets: bool, with_colours: bool
+    task: CalibrationTask,
+    state: BundleState,
+    landmarks: LandmarkSet,
+    shape_std: float,
+    *,
+    free_offsets: bool,
+    with_colours: bool,
 ) -> BundleProblem:
     """The joint energy of landmarks and priors, to which colours and outline are added.
 
@@ -105,8 +114,9 @@ def bundle_problem(
         task: the clip.
         state: where landmarks' confidences and spreads are taken.
         landmarks: those of the joint solve.
+        shape_std: spread of the broadest identity mode, in the model's standard deviations.
         free_offsets: whether landmark offsets are unknowns; else they stay at their mean.
-        with_colours: whether the pictures will take part: identity and focal length are freer then.
+        with_colours: whether the pictures will take part: the focal length is freer then.
     """
     model, settings = task.model, task.settings
     root = offset_root(landmarks, settings.offset_std_mm / 1000) if free_offsets else None
@@ -115,7 +125,6 @@ def bundle_problem(
     energy = task.energy
     weight = energy.landmark_weight * len(task.landmarks) / len(landmarks)
     energy = energy.model_copy(update={"landmark_weight": weight})
-    shape_std = settings.shape_std if with_colours else settings.landmark_shape_std
     shape_std = shape_std if task.optimize_shape else 0.0
     vertices = model.rest_vertices(state.shape.float())
     normals = vertex_normals(vertices, model.triangles)
@@ -263,11 +272,13 @@ def contours(task: CalibrationTask, state: BundleState) -> tuple[ContourTerm, ..
 def focal_spread(problem: BundleProblem, state: BundleState) -> float:
     """Posterior standard deviation of the log focal length, all else marginalised; NaN where singular, 0 where held.
 
-    The solve's own covariance takes the samples' errors for independent, which they are not, and knows nothing of what
-    the model itself gets wrong (docs/solver.md).
+    What the clip says (the solve's own information less that of the prior) is taken for `_CAUTION` times less sure, the
+    prior for as wide as lenses vary: the solve takes the samples' errors for independent, which they are not, and knows
+    nothing of what the model itself gets wrong (docs/solver.md).
     """
     covariance = problem.linearise(state).shared_covariance()
-    at = len(state.shape)
-    if covariance is None or problem.shared.log_focal_std == 0:
+    at, prior_std = len(state.shape), problem.shared.log_focal_std
+    if covariance is None or prior_std == 0:
         return float("nan") if covariance is None else 0.0
-    return math.hypot(_CAUTION * math.sqrt(float(covariance[at, at])), _MODEL_LOG_FOCAL_STD)
+    said = max(1 / float(covariance[at, at]) - problem.shared.focal_weight(state), 0.0)
+    return math.hypot((said / _CAUTION**2 + (_LENSES * prior_std) ** -2) ** -0.5, _MODEL_LOG_FOCAL_STD)

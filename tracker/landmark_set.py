@@ -80,6 +80,11 @@ class LandmarkSet:
     def __len__(self) -> int:
         return len(self.dense) + len(self.sparse)
 
+    @property
+    def follow_identity(self) -> bool:
+        """Whether it was measured how the offsets follow the identity, and what they have in common beyond that."""
+        return self.offset_together_m.shape[2] > 0
+
     def subset(self, ids: Tensor) -> "LandmarkSet":
         """Some of the landmarks.
 

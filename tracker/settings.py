@@ -67,10 +67,12 @@ class CalibrationSettings(BaseModel):
         "points know little of it. 0 holds it there.",
     )
     shape_std: float = Field(
-        0.8,
+        1.6,
         gt=0,
         le=10,
-        description="Spread of the broadest identity mode, in the model's standard deviations; finer modes get less.",
+        description="Spread of the broadest identity mode, in the model's standard deviations; finer modes get less. "
+        "The first joint solve has half of it, and so have all of them where it was not measured how the head model's "
+        "landmarks follow the identity.",
     )
     focal_factor: float = Field(
         1.5, gt=0.1, le=20, description="Mean of the focal length's prior, times the longer side of the full picture."
