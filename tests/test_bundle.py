@@ -66,8 +66,8 @@ def _problem(truth: BundleState, offset_std: float = 1e-3, bias: torch.Tensor | 
             torch.zeros(COUNT, 3, dtype=torch.float64),
             offset_std * _ROOT if offset_std else None,
         ),
-        size_direction=torch.full((MODEL.shape_count,), 0.1, dtype=torch.float64),
-        size_std=1.0,
+        directions=torch.tensor([[0.1], [0.03]], dtype=torch.float64).expand(2, MODEL.shape_count),
+        direction_std=torch.tensor([1.0, 0.2], dtype=torch.float64),
     )
     infinite = torch.tensor([[-np.inf, np.inf]], dtype=torch.float64)
     bounds = Bounds(infinite.repeat(MODEL.expression_count, 1), infinite[0], infinite.repeat(2, 1))

@@ -10,7 +10,13 @@ from rendered_clip import LANDMARK_NOISE_PX, calibration_task, rotation_degrees
 
 from tracker.calibrate import first_states, refine, solve_appearance, solve_geometry
 from tracker.camera import Intrinsics
-from tracker.joint_problem import bundle_problem, focal_spread, shared_colours, size_direction
+from tracker.joint_problem import (
+    bundle_problem,
+    focal_spread,
+    shared_colours,
+    size_direction,
+    turn_directions,
+)
 
 FRAMES = [0, 14, 28, 40, 52, 66, 80, 92]
 
@@ -144,6 +150,32 @@ def test_size_direction_is_the_share_that_scales(calibrated) -> None:
     modes = torch.stack([0.01 * arms, 0.01 * torch.linalg.cross(up, arms), 0.01 * up], -1)
     found = size_direction(replace(model, shape_basis=modes))
     assert found.tolist() == pytest.approx([0.01, 0, 0], abs=1e-7)
+    assert turn_directions(replace(model, shape_basis=modes)).numpy() == pytest.approx(
+        np.array([[0, 0, 0], [0, 0.01, 0], [0, 0, 0]]), abs=1e-7
+    )
+
+
+def test_a_wider_identity_turns_the_face_no_more(calibrated) -> None:
+    """No picture shows whether identity or pose turns a face: the turn's spread stays that of half the spread."""
+    _, task, geometry, _ = calibrated
+    turns = turn_directions(task.model)
+
+    def turn_std(share: float) -> torch.Tensor:
+        shared = bundle_problem(
+            task,
+            geometry.state,
+            geometry.landmarks,
+            share * task.settings.shape_std,
+            free_offsets=True,
+            with_colours=True,
+        ).shared
+        precision = torch.diag(shared.shape_std**-2)
+        rows = shared.directions[1:] / shared.direction_std[1:, None]
+        return (turns @ torch.linalg.inv(precision + rows.T @ rows) @ turns.T).diagonal().sqrt()
+
+    # Modes that turn the face about several axes at once tie the three spreads together.
+    assert torch.allclose(turn_std(1.0), turn_std(0.5), rtol=0.1)
+    assert torch.allclose(turn_std(0.4), 0.8 * turn_std(0.5), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

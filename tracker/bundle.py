@@ -102,9 +102,10 @@ class SharedPrior:
         centre_px: (cx, cy) mean principal point, pixels of the crop.
         centre_std_px: its standard deviation; 0 holds it.
         offsets: of the landmark offsets.
-        size_direction: (S,) relative change of the head's size by each coefficient.
-        size_std: spread of the size around that of the mean identity. One camera cannot tell a small head nearby from
-            a large one far away, yet offsets and expressions in metres make a smaller head cheaper; so it is tight.
+        directions: (K, S) changes by each coefficient that no picture shows: of the head's size, of its turn. One
+            camera cannot tell a small head nearby from a large one far away, yet offsets and expressions in metres
+            make a smaller head cheaper.
+        direction_std: (K,) their spreads around the mean identity.
     """
 
     shape: Tensor
@@ -114,16 +115,16 @@ class SharedPrior:
     centre_px: tuple[float, float]
     centre_std_px: float
     offsets: OffsetModel
-    size_direction: Tensor
-    size_std: float
+    directions: Tensor
+    direction_std: Tensor
 
     def cost(self, state: BundleState) -> float:
         """Half the sum of squares, the focal length's robust."""
         deviation, inverse_std = self._common(state)
         squared, at = (deviation * inverse_std).square(), len(state.shape)
         squared[at] = cauchy(squared[at])[0]
-        size = float(self.size_direction @ (state.shape - self.shape)) / self.size_std
-        return 0.5 * (float(squared.sum()) + size**2 + float(state.offsets.square().sum()))
+        unseen = self.directions @ (state.shape - self.shape) / self.direction_std
+        return 0.5 * float(squared.sum() + unseen.square().sum() + state.offsets.square().sum())
 
     def blocks(self, state: BundleState) -> SharedBlocks:
         """Normal equations of the prior; an inverse standard deviation of 0 means held."""
@@ -136,9 +137,9 @@ class SharedPrior:
         weight[count] = self.focal_weight(state)
         H.diagonal()[:common] = weight
         g[:common], free[:common] = deviation * weight, inverse_std > 0
-        row = self.size_direction / self.size_std
-        H[:count, :count] += torch.outer(row, row)
-        g[:count] += row * (row @ (state.shape - self.shape))
+        rows = self.directions / self.direction_std[:, None]
+        H[:count, :count] += rows.T @ rows
+        g[:count] += rows.T @ (rows @ (state.shape - self.shape))
         H.diagonal()[common:] = 1
         g[common:] = state.offsets.reshape(-1)
         return SharedBlocks(H, g, self.cost(state), free, common)

@@ -26,6 +26,8 @@ from tracker.threads import on_threads
 
 # The head's size is not observable by one camera. Left half a percent of play, it ran 1.7 % off on clips with truth.
 _SIZE_STD = 0.0005
+# A face that its identity turns looks like one that its pose turns.
+_TURN_SHARE = 0.5
 # Neighbouring samples err together, and a head that is not the model's misleads all of them alike: what a clip says of
 # the focal length is surer than it is right by this factor, and the model errs by so much even where it says a lot (26
 # clips with truth, docs/results.md).
@@ -139,6 +141,7 @@ def bundle_problem(
             )
         )
     zero_shape = torch.zeros(model.shape_count, dtype=torch.float64)
+    directions, direction_std = _unseen(task, shape_std)
     focal_std = task.camera.focal_log_std
     if not with_colours:
         focal_std = min(focal_std, _LANDMARK_FOCAL_STD)
@@ -153,8 +156,8 @@ def bundle_problem(
             centre_px=task.camera.centre_px,
             centre_std_px=task.camera.centre_std_px,
             offsets=offsets,
-            size_direction=size_direction(model),
-            size_std=_SIZE_STD,
+            directions=directions,
+            direction_std=direction_std,
         ),
         gaussian=frame_prior(model, task.energy),
         gaze=GazeSymmetryTerm(),
@@ -162,6 +165,20 @@ def bundle_problem(
         held=task.held,
         scale=step_scale(model, task.energy),
     )
+
+
+def _unseen(task: CalibrationTask, shape_std: float) -> tuple[Tensor, Tensor]:
+    """Directions (K, S) of the identity that no picture shows, and the spreads (K,) that hold them.
+
+    However wide the identity may spread, its turn of the face keeps the spread that it has at `_TURN_SHARE`.
+    """
+    size, turns = size_direction(task.model)[None], turn_directions(task.model)
+    size_std = torch.full((1,), _SIZE_STD, dtype=torch.float64)
+    kept = _TURN_SHARE * task.settings.shape_std
+    if shape_std <= kept:
+        return size, size_std
+    turn_std = (turns * kept * detail_falloff(task.model)).norm(dim=1) / math.sqrt(1 - (kept / shape_std) ** 2)
+    return torch.cat([size, turns]), torch.cat([size_std, turn_std.clamp_min(1e-9)])
 
 
 def offset_std(landmarks: LandmarkSet, default_std_m: float) -> Tensor:
@@ -223,6 +240,16 @@ def size_direction(model: HeadModel) -> Tensor:
     vertices = model.template[ids].double()
     arms = vertices - vertices.mean(0)
     return torch.einsum("nk,nks->s", arms, model.shape_basis[ids].double()) / arms.square().sum()
+
+
+def turn_directions(model: HeadModel) -> Tensor:
+    """Turn of the face about x, y, z by each identity coefficient, (3, S) radians: what of its motion turns it."""
+    ids = model.regions.get("face", torch.arange(model.vertex_count))
+    vertices = model.template[ids].double()
+    arms = vertices - vertices.mean(0)
+    moments = torch.linalg.cross(arms[:, None].expand(-1, model.shape_count, 3), model.shape_basis[ids].double().mT)
+    inertia = arms.square().sum() * torch.eye(3, dtype=torch.float64) - arms.T @ arms
+    return torch.linalg.solve(inertia, moments.sum(0).T)
 
 
 def shared_colours(
