@@ -21,6 +21,7 @@ from tracker.frame_solver import FrameSolution, FrameSolver
 from tracker.head.model import vertex_normals
 from tracker.image import ImageLevel, pyramid
 from tracker.joint_problem import (
+    NARROW_SHAPE,
     CalibrationTask,
     bundle_problem,
     contours,
@@ -43,8 +44,6 @@ _DROPPING_ROUNDS = 2
 # is not measured gains nothing by the second one, nor by the wider spread below (docs/results.md).
 _COARSE_ROUNDS = 2
 _COARSE_ROUNDS_UNMEASURED = 1
-# Share of the identity's spread in the first joint solve, whose poses are still a degree or two off.
-_FIRST_SHAPE_SHARE = 0.5
 # Rounds of a refinement with more frames: it starts close.
 _REFINING_ROUNDS = 2
 
@@ -178,8 +177,7 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     samples = SampleSet.of(task.model, face_samples(task.model, task.tracking.samples))
     pictures = [pyramid(frame.image, task.tracking.levels) for frame in task.frames]
     clip = _clip(task, state, geometry.offsets_m, samples)
-    measured = task.landmarks.follow_identity
-    coarse = _COARSE_ROUNDS if measured else _COARSE_ROUNDS_UNMEASURED
+    coarse = _COARSE_ROUNDS if task.landmarks.follow_identity else _COARSE_ROUNDS_UNMEASURED
     coarse = min(coarse, task.tracking.levels - 1, task.settings.rounds - 1)
     for turn in range(task.settings.rounds):
         level = max(coarse - turn, 0)
@@ -198,8 +196,8 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
             state = replace(state, frames=tuple(state.frames[place] for place in explained))
             solutions = [solutions[place] for place in explained]
         l1 = float(np.nanmean([solution.photometric_l1 for solution in solutions]))
-        share = 1.0 if measured and turn else _FIRST_SHAPE_SHARE
-        clip, state, problem = _solved_jointly(task, geometry.landmarks, (solver, state), pictures, share, level)
+        wide = turn > 0
+        clip, state, problem = _solved_jointly(task, geometry.landmarks, (solver, state), pictures, level, wide)
     spread = focal_spread(problem, state)
     clip, lit = _with_light(task, clip, state, pictures)
     offsets_m = fitted_offsets(task, state)[0]
@@ -240,8 +238,7 @@ def refine(task: CalibrationTask, calibration: Calibration, more: Sequence[Frame
     for _ in range(_REFINING_ROUNDS):
         clip = with_appearance(clip, view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px))
         solver = FrameSolver(clip, task.energy, task.tracking, task.held)
-        share = 1.0 if task.landmarks.follow_identity else _FIRST_SHAPE_SHARE
-        clip, state, problem = _solved_jointly(task, calibration.geometry.landmarks, (solver, state), pictures, share)
+        clip, state, problem = _solved_jointly(task, calibration.geometry.landmarks, (solver, state), pictures)
     spread = focal_spread(problem, state)
     clip, lit = _with_light(task, clip, state, pictures)
     return replace(
@@ -260,12 +257,16 @@ def _solved_jointly(
     landmarks: LandmarkSet,
     start: tuple[FrameSolver, BundleState],
     pictures: Sequence[list[ImageLevel]],
-    shape_share: float,
     level: int = 0,
+    wide: bool = True,
 ) -> tuple[ClipModel, BundleState, BundleProblem]:
-    """Clip and state after a joint solve at a pyramid level with a share of the identity's spread; what was solved."""
+    """Clip and state after a joint solve at a pyramid level, and what was solved.
+
+    With `wide` the identity has its full spread where its landmarks were measured, else a share of it.
+    """
     solver, state = start
-    shape_std = shape_share * task.settings.shape_std
+    share = 1.0 if wide and task.landmarks.follow_identity else NARROW_SHAPE
+    shape_std = share * task.settings.shape_std
     problem = bundle_problem(task, state, landmarks, shape_std, free_offsets=True, with_colours=True)
     colours = shared_colours(solver, state, [levels[level] for levels in pictures], level)
     if colours is not None:

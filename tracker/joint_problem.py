@@ -26,10 +26,12 @@ from tracker.threads import on_threads
 
 # The head's size is not observable by one camera. Left half a percent of play, it ran 1.7 % off on clips with truth.
 _SIZE_STD = 0.0005
-# A face that its identity turns looks like one that its pose turns.
-_TURN_SHARE = 0.5
+# Share of the identity's spread in the first joint solve, whose poses are still a degree or two off, and in all of them
+# where the landmarks' response to the identity is not measured. The identity's turn of the face keeps it throughout: a
+# face that its identity turns looks like one that its pose turns.
+NARROW_SHAPE = 0.5
 # Neighbouring samples err together, and a head that is not the model's misleads all of them alike: what a clip says of
-# the focal length is surer than it is right by this factor, and the model errs by so much even where it says a lot (26
+# the focal length is surer than it is right by this factor, and the model errs by so much even where it says a lot (27
 # clips with truth, docs/results.md).
 _CAUTION = 12.0
 _MODEL_LOG_FOCAL_STD = 0.06
@@ -170,11 +172,11 @@ def bundle_problem(
 def _unseen(task: CalibrationTask, shape_std: float) -> tuple[Tensor, Tensor]:
     """Directions (K, S) of the identity that no picture shows, and the spreads (K,) that hold them.
 
-    However wide the identity may spread, its turn of the face keeps the spread that it has at `_TURN_SHARE`.
+    However wide the identity may spread, its turn of the face keeps the spread that it has at `NARROW_SHAPE`.
     """
     size, turns = size_direction(task.model)[None], turn_directions(task.model)
     size_std = torch.full((1,), _SIZE_STD, dtype=torch.float64)
-    kept = _TURN_SHARE * task.settings.shape_std
+    kept = NARROW_SHAPE * task.settings.shape_std
     if shape_std <= kept:
         return size, size_std
     turn_std = (turns * kept * detail_falloff(task.model)).norm(dim=1) / math.sqrt(1 - (kept / shape_std) ** 2)
