@@ -1,6 +1,7 @@
 """The joint solve: its gradient, its elimination against a dense solve, and recovery of a known clip."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +14,12 @@ from tracker.bundle import BundleProblem, BundleState, Observation, OffsetModel,
 from tracker.bundle_equations import CoupledEquations
 from tracker.camera import Intrinsics
 from tracker.image import ImageLevel
-from tracker.local_contrast import local_contrast_torch
+from tracker.local_contrast import local_contrast_torch, surface_tangents
 from tracker.points import point_template
 from tracker.problem import Bounds
 from tracker.residuals.contour import ContourTerm
 from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
-from tracker.residuals.projection import project_state
+from tracker.residuals.projection import linearise_projection_torch, project_state
 from tracker.residuals.shared_colours import ColourView, SharedColours
 from tracker.solver import SolverSettings, minimise
 
@@ -189,7 +190,43 @@ def _coloured(truth: BundleState, frames: int) -> BundleProblem:
         views.append(ColourView(ids, level, axes, torch.rand(len(ids), generator=generator, dtype=torch.float64)))
     problem = _problem(truth)
     loose = [replace(o, sigma_px=1e4, pair_sigma_px=1e4) for o in problem.observations]
-    return replace(problem, observations=tuple(loose), colours=SharedColours(TEMPLATE, tuple(views)))
+    tangents = surface_tangents(torch.nn.functional.normalize(TEMPLATE.points.rest, dim=1))
+    return replace(problem, observations=tuple(loose), colours=SharedColours(TEMPLATE, tangents, tuple(views)))
+
+
+def _linear_contrasts(problem: BundleProblem, state: BundleState) -> Callable[[torch.Tensor], torch.Tensor]:
+    """All contrasts (K, 3) after a step, each picture replaced by a plane: the slope that all frames share.
+
+    The slope along the surface is the weighted mean of the frames'; where a frame sees the surface at a grazing angle,
+    the lesser singular value of the pixel's motion is raised to 0.3 of the greater.
+    """
+    colours = problem.colours
+    assert colours is not None
+    surface = TEMPLATE.with_shape(state.shape)
+    planes, total = [], torch.zeros(COUNT, dtype=torch.float64)
+    slopes = torch.zeros(COUNT, 3, 2, dtype=torch.float64)
+    for view, frame in zip(colours.views, state.frames, strict=True):
+        lens = state.intrinsics.scaled(view.level.scale)
+        projected = linearise_projection_torch(surface.subset(view.ids), frame, lens)
+        value, slope = local_contrast_torch(view.level, projected.pixels, view.axes)
+        by_tangent = projected.by_rest @ colours.tangents[view.ids].double()
+        slopes.index_add_(0, view.ids, view.weight[:, None, None] * (slope @ by_tangent))
+        total.index_add_(0, view.ids, view.weight)
+        U, size, Vt = torch.linalg.svd(by_tangent)
+        size = torch.maximum(size, 0.3 * size[:, :1])
+        planes.append((value, projected.pixels, (U / size[:, None]) @ Vt))
+    slopes /= total.clamp_min(1e-12)[:, None, None]
+
+    def contrasts(step: torch.Tensor) -> torch.Tensor:
+        moved = problem.retract(state, step)
+        surface = TEMPLATE.with_shape(moved.shape)
+        found = []
+        for view, frame, (value, start, inverse) in zip(colours.views, moved.frames, planes, strict=True):
+            pixels = project_state(surface.subset(view.ids), frame, moved.intrinsics.scaled(view.level.scale))
+            found.append(value + torch.einsum("nct,npt,np->nc", slopes[view.ids], inverse, pixels - start))
+        return torch.cat(found)
+
+    return contrasts
 
 
 def test_gradient_with_contours_is_that_of_the_cost() -> None:
@@ -216,22 +253,53 @@ def test_gradient_with_contours_is_that_of_the_cost() -> None:
     assert sum(float(c.cost(state.shape, f, state.intrinsics)) for c, f in zip(contours, state.frames, strict=True)) > 1
 
 
-def test_gradient_with_colours_is_that_of_the_cost() -> None:
+def test_gradient_with_colours_is_that_of_one_slope_for_all_frames() -> None:
     """Identity, focal length, principal point and poses through the pictures, the appearance eliminated."""
     truth = _truth(3)
     state, problem = _perturbed(truth, 0.05), _coloured(truth, 3)
-    equations = problem.linearise(state)
+    assert problem.colours is not None
+    equations, colours = problem.linearise(state), problem.colours
     analytic = torch.cat([equations.shared.g, *(own.g for own, _ in equations.frames)])
-    numeric = numeric_jacobian(
-        lambda d: torch.tensor(problem.cost(problem.retract(state, d)), dtype=torch.float64), len(analytic), 1e-7
-    )
+    contrasts, rest = _linear_contrasts(problem, state), replace(problem, colours=None)
+    weight = torch.cat([view.weight for view in colours.views])[:, None]
+    ids = torch.cat([view.ids for view in colours.views])
+    total = torch.zeros(COUNT, 1, dtype=torch.float64).index_add_(0, ids, weight).clamp_min(1e-12)
+
+    def cost(step: torch.Tensor) -> torch.Tensor:
+        values = contrasts(step)
+        means = torch.zeros(COUNT, 3, dtype=torch.float64).index_add_(0, ids, weight * values) / total
+        return 0.5 * (weight * (values - means[ids]).square()).sum() + rest.cost(problem.retract(state, step))
+
+    numeric = numeric_jacobian(cost, len(analytic), 1e-7)
     common = MODEL.shape_count + 3
-    # The kernels keep rows in float32.
+    # The kernels keep slopes in float32.
     for part in (slice(0, MODEL.shape_count), slice(common - 3, common - 2), slice(common - 2, common)):
         assert worst_relative(analytic[part], numeric[part]) < 1e-4
     frames = slice(len(equations.shared.g), None)
     assert worst_relative(analytic[frames], numeric[frames]) < 1e-4
     assert equations.cost == pytest.approx(problem.cost(state), rel=1e-6)
+
+
+def test_noise_does_not_hold_what_all_frames_see_alike() -> None:
+    """Four frames with one pose and noisy pictures: no identity contradicts them, whatever their own slopes say."""
+    truth, rng = _truth(1), np.random.default_rng(3)
+    y, x = np.mgrid[0:400, 0:400] / 20.0
+    clean = np.stack([0.5 + 0.3 * np.sin(x + k) * np.cos(0.7 * y - k) for k in range(3)], -1)
+    ids, views = torch.arange(COUNT), []
+    for _ in range(4):
+        picture = torch.from_numpy(clean + 0.05 * rng.standard_normal(clean.shape))
+        axes = 2 * torch.eye(2, dtype=torch.float64).expand(COUNT, 2, 2).contiguous()
+        views.append(ColourView(ids, ImageLevel(picture, 0.5), axes, torch.ones(COUNT, dtype=torch.float64)))
+    tangents = surface_tangents(torch.nn.functional.normalize(TEMPLATE.points.rest, dim=1))
+    state = replace(truth, frames=truth.frames * 4)
+    problem = replace(_problem(state), colours=SharedColours(TEMPLATE, tangents, tuple(views)))
+    coupled = problem.linearise(state)
+    assert isinstance(coupled, CoupledEquations)
+    shape = slice(0, MODEL.shape_count)
+    alone = replace(problem, colours=None).linearise(state).shared.H[shape, shape]
+    by_colours = coupled.shared.H[shape, shape] - alone
+    left = coupled.dense[0][shape, shape] - alone
+    assert float(left.abs().max()) < 1e-5 * float(by_colours.abs().max())
 
 
 def test_eliminated_appearance_equals_solving_for_it() -> None:
@@ -250,18 +318,8 @@ def test_eliminated_appearance_equals_solving_for_it() -> None:
         block = slice(C + k * P, C + (k + 1) * P)
         expected[block, block], expected[block, :C], expected[:C, block] = own.H, coupling, coupling.T
     # Numeric derivatives of every contrast by every unknown, then the projection that takes the weighted means away.
-    colours = problem.colours
-
-    def contrasts(step: torch.Tensor) -> torch.Tensor:
-        moved = problem.retract(state, step)
-        surface = TEMPLATE.with_shape(moved.shape)
-        values = []
-        for view, frame in zip(colours.views, moved.frames, strict=True):
-            pixels = project_state(surface.subset(view.ids), frame, moved.intrinsics.scaled(view.level.scale))
-            values.append(local_contrast_torch(view.level, pixels, view.axes)[0])
-        return torch.cat(values).reshape(-1)
-
-    J = numeric_jacobian(contrasts, len(H), 1e-6)
+    colours, contrasts = problem.colours, _linear_contrasts(problem, state)
+    J = numeric_jacobian(lambda step: contrasts(step).reshape(-1), len(H), 1e-6)
     weight = torch.cat([view.weight for view in colours.views]).repeat_interleave(3)
     sample_of = torch.cat([view.ids for view in colours.views])
     group = (3 * sample_of[:, None] + torch.arange(3)).reshape(-1)

@@ -44,6 +44,9 @@ _DROPPING_ROUNDS = 2
 # is not measured gains nothing by the second one, nor by the wider spread below (docs/results.md).
 _COARSE_ROUNDS = 2
 _COARSE_ROUNDS_UNMEASURED = 1
+# The joint solve's gradient is that of its cost but for noise (`tracker.residuals.shared_colours`). It goes to where
+# that vanishes; the cost there was up to a hundredth above the lowest on the way. A step that costs more is wrong.
+_SLACK = 0.05
 # Rounds of a refinement with more frames: it starts close.
 _REFINING_ROUNDS = 2
 
@@ -174,7 +177,7 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
     """
     kept = tuple(range(len(task.frames)))
     state, l1 = geometry.state, float("nan")
-    samples = SampleSet.of(task.model, face_samples(task.model, task.tracking.samples))
+    samples = SampleSet.of(task.model, face_samples(task.model, task.settings.samples))
     pictures = [pyramid(frame.image, task.tracking.levels) for frame in task.frames]
     clip = _clip(task, state, geometry.offsets_m, samples)
     coarse = _COARSE_ROUNDS if task.landmarks.follow_identity else _COARSE_ROUNDS_UNMEASURED
@@ -199,8 +202,8 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
         wide = turn > 0
         clip, state, problem = _solved_jointly(task, geometry.landmarks, (solver, state), pictures, level, wide)
     spread = focal_spread(problem, state)
-    clip, lit = _with_light(task, clip, state, pictures)
     offsets_m = fitted_offsets(task, state)[0]
+    clip, lit = _for_tracking(task, state, offsets_m, pictures)
     return Calibration(clip, offsets_m, state.offsets, lit, geometry, l1, spread, kept)
 
 
@@ -233,18 +236,21 @@ def refine(task: CalibrationTask, calibration: Calibration, more: Sequence[Frame
     states = calibration.states + tuple(solutions[k].state for k in used)
     task = replace(task, frames=tuple(frames))
     pictures = [pyramid(frame.image, task.tracking.levels) for frame in frames]
-    clip = calibration.clip
-    state = BundleState(clip.shape, clip.intrinsics, calibration.offsets, states)
+    found = calibration.clip
+    state = BundleState(found.shape, found.intrinsics, calibration.offsets, states)
+    samples = SampleSet.of(task.model, face_samples(task.model, task.settings.samples))
+    clip = _clip(task, state, calibration.offsets_m, samples)
     for _ in range(_REFINING_ROUNDS):
         clip = with_appearance(clip, view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px))
         solver = FrameSolver(clip, task.energy, task.tracking, task.held)
         clip, state, problem = _solved_jointly(task, calibration.geometry.landmarks, (solver, state), pictures)
     spread = focal_spread(problem, state)
-    clip, lit = _with_light(task, clip, state, pictures)
+    offsets_m = fitted_offsets(task, state)[0]
+    clip, lit = _for_tracking(task, state, offsets_m, pictures)
     return replace(
         calibration,
         clip=clip,
-        offsets_m=fitted_offsets(task, state)[0],
+        offsets_m=offsets_m,
         offsets=state.offsets,
         states=lit,
         log_focal_std=spread,
@@ -271,17 +277,18 @@ def _solved_jointly(
     colours = shared_colours(solver, state, [levels[level] for levels in pictures], level)
     if colours is not None:
         problem = replace(problem, colours=colours, contours=contours(task, state))
-        state = minimise(problem, state, SolverSettings(max_steps=task.settings.joint_steps)).state
+        state = minimise(problem, state, SolverSettings(max_steps=task.settings.joint_steps, slack=_SLACK)).state
     before = solver.clip
     moved = _clip(task, state, fitted_offsets(task, state)[0], before.samples)
     clip = replace(moved, contrast=before.contrast, albedo=before.albedo, seen=before.seen, light=before.light)
     return clip, state, problem
 
 
-def _with_light(
-    task: CalibrationTask, clip: ClipModel, state: BundleState, pictures: Sequence[list[ImageLevel]]
+def _for_tracking(
+    task: CalibrationTask, state: BundleState, offsets_m: Tensor, pictures: Sequence[list[ImageLevel]]
 ) -> tuple[ClipModel, tuple[FrameState, ...]]:
-    """The clip with its appearance, and the frames' states with their light."""
+    """The clip with the samples that tracking uses and their appearance, and the frames' states with their light."""
+    clip = _clip(task, state, offsets_m, SampleSet.of(task.model, face_samples(task.model, task.tracking.samples)))
     views = view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px)
     clip = with_appearance(clip, views)
     lights = frame_lights(clip, views)

@@ -15,6 +15,7 @@ from tracker.frame_solver import FrameSolver
 from tracker.head.model import HeadModel, vertex_normals
 from tracker.image import ImageLevel
 from tracker.landmark_set import IRISES, LandmarkSet
+from tracker.local_contrast import surface_tangents
 from tracker.points import point_template
 from tracker.residuals.contour import ContourTerm
 from tracker.residuals.prior import GazeSymmetryTerm
@@ -47,6 +48,8 @@ _CONTOUR_SIGMA_PX = 2.0
 _EVEN_LANDMARKS = 64
 # Their offsets are wider than measured by this factor: people are not renderings (docs/solver.md).
 _OFFSET_CAUTION = 2.0
+# More samples average out more noise, but neighbours err together: they never say more than so many alone do.
+_COLOUR_SAMPLES = 3200
 # How much further than on the finest level samples keep from lids and lips on the next coarser one, metres: the local
 # mean there is twice as wide. On the one after it is three times as much.
 _COARSE_MARGIN_M = 0.005
@@ -272,6 +275,7 @@ def shared_colours(
             return None
         term = solver.contrast_term(picture, level, one, seen)
         weight = term.robust_scale(term.residual(one, clip.intrinsics))[1] * term.inverse_variance
+        weight = weight * min(1.0, _COLOUR_SAMPLES / len(clip.samples.surface))
         if level:
             weight = weight * clear[seen.ids]
         assert term.axes is not None
@@ -279,7 +283,12 @@ def shared_colours(
 
     found = on_threads(view, zip(pictures, state.frames, strict=True))
     views = tuple(one for one in found if one is not None)
-    return SharedColours(clip.samples.template, views) if len(views) == len(found) else None
+    if len(views) < len(found):
+        return None
+    rest = clip.model.rest_vertices(clip.shape.float())
+    normals = clip.samples.surface.at(clip.model, vertex_normals(rest, clip.model.triangles))
+    tangents = surface_tangents(torch.nn.functional.normalize(normals, dim=1))
+    return SharedColours(clip.samples.template, tangents, views)
 
 
 def contours(task: CalibrationTask, state: BundleState) -> tuple[ContourTerm, ...]:

@@ -57,11 +57,16 @@ def window_axes(points_cam_m: Tensor, normals_cam: Tensor, intrinsics: Intrinsic
 def window_axes_torch(points_cam_m: Tensor, normals_cam: Tensor, intrinsics: Intrinsics, sigma_m: float) -> Tensor:
     """`window_axes` on any device."""
     by_cam = projection_jacobian(points_cam_m, intrinsics.focal_px)
-    helper = torch.zeros_like(normals_cam)
-    helper[torch.arange(len(normals_cam), device=normals_cam.device), normals_cam.abs().argmin(1)] = 1
-    first = torch.nn.functional.normalize(torch.linalg.cross(normals_cam, helper, dim=1), dim=1)
-    tangents = torch.stack([first, torch.linalg.cross(normals_cam, first, dim=1)], 2)
+    tangents = surface_tangents(normals_cam)
     return sigma_m * (by_cam @ tangents)
+
+
+def surface_tangents(normals: Tensor) -> Tensor:
+    """Two unit directions (N, 3, 2) at right angles to each other and to unit normals (N, 3)."""
+    helper = torch.zeros_like(normals)
+    helper[torch.arange(len(normals), device=normals.device), normals.abs().argmin(1)] = 1
+    first = torch.nn.functional.normalize(torch.linalg.cross(normals, helper, dim=1), dim=1)
+    return torch.stack([first, torch.linalg.cross(normals, first, dim=1)], 2)
 
 
 def local_contrast(level: ImageLevel, pixels: Tensor, axes: Tensor) -> Tensor:

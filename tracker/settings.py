@@ -81,7 +81,13 @@ class CalibrationSettings(BaseModel):
     centre_std: float = Field(
         0.005, ge=0, le=1, description="Spread of the principal point, as a fraction of the full picture's longer side."
     )
-    rounds: int = Field(5, ge=1, le=20, description="Alternations of unwrapping the appearance and solving the poses.")
+    samples: int = Field(
+        4000,
+        ge=100,
+        le=50000,
+        description="Surface samples of the joint solve with colours; tracking has its own number.",
+    )
+    rounds: int = Field(4, ge=1, le=20, description="Alternations of unwrapping the appearance and solving the poses.")
     joint_steps: int = Field(
         4, ge=0, le=100, description="Steps of each round's joint solve of identity, camera and poses with colours."
     )

@@ -26,6 +26,9 @@ class SolverSettings:
     """Converged when a step is shorter than this, in units of each unknown's standard deviation (RMS)."""
     cost_tolerance: float = 1e-4
     """Converged when an accepted step lowers the cost by less than this fraction."""
+    slack: float = 0.0
+    """Steps are accepted whose cost is at most this fraction above the lowest so far, and the cost does not say when
+    the solve has converged: for normal equations whose gradient is not quite that of the cost."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Problem(Protocol[State, _Linear_co]):
 
 @dataclass(frozen=True)
 class Solution(Generic[State, Linear]):
-    """The best state found and how it was found.
+    """The state found and how it was found.
 
     Attributes:
         state: the state.
@@ -111,7 +114,7 @@ def minimise(problem: Problem[State, Linear], start: State, settings: SolverSett
         settings: limits.
 
     Returns:
-        The lowest state seen and the outcome. Never raises for numerical failure.
+        The last accepted state, without slack the lowest seen, and the outcome. Never raises for numerical failure.
     """
     state, damping, growth = start, settings.damping, 2.0
     equations, linearised = problem.linearise(state), state
@@ -133,9 +136,12 @@ def minimise(problem: Problem[State, Linear], start: State, settings: SolverSett
         candidate = problem.retract(state, step)
         cost = problem.cost(candidate)
         gain = (costs[-1] - cost) / max(equations.predicted_decrease(step), 1e-300)
-        if math.isfinite(cost) and cost <= costs[-1]:
+        if math.isfinite(cost) and cost <= min(costs) * (1 + settings.slack):
             small = equations.relative_length(step) < settings.step_tolerance
-            small = small or costs[-1] - cost < settings.cost_tolerance * costs[-1]
+            if settings.slack:
+                gain = max(gain, 0.5)
+            else:
+                small = small or costs[-1] - cost < settings.cost_tolerance * costs[-1]
             state = candidate
             costs.append(cost)
             if small:

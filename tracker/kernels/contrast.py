@@ -19,6 +19,9 @@ DARKEST_MEAN = 0.03
 HALF = 0.5
 # Scale of the Geman-McClure kernel, squared standard deviations: see `tracker.robust`.
 _SCALE = 16.0
+# At grazing angles a step across the line of sight counts as if it moved the pixel by at least this share of one along
+# the surface's other direction. Of 0.1, 0.3 and 0.6, on six clips with truth (docs/results.md).
+_GRAZING = 0.3
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
@@ -156,30 +159,100 @@ def rows(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
-def channel_rows(
+def surface_slopes(
     level: np.ndarray,
     pixels: np.ndarray,
-    jacobian: np.ndarray,
     axes: np.ndarray,
     window: np.ndarray,
-    root: np.ndarray,
+    by_tangent: np.ndarray,
     values: np.ndarray,
-    rows_: np.ndarray,
+    slopes: np.ndarray,
 ) -> None:
-    """Values (M, 3) of the picture and their derivatives (M, 3, C), a row for each channel, both written.
+    """Writes the contrast `values` (M, 3) and its change along the surface, `slopes` (M, 3, 2).
 
-    Rows are multiplied by `root` (M,), the square root of the samples' weights; other arguments as in `rows`.
+    `by_tangent` (M, 2, 2) is the pixel's derivative by a step along two directions of the surface; other arguments as
+    in `rows`.
     """
     value, slope, scratch = np.empty(3), np.empty((3, 2)), np.empty((3, 3))
     for m in range(pixels.shape[0]):
         _contrast(level, pixels[m, 0], pixels[m, 1], axes[m], window, value, slope, scratch)
-        first, second = jacobian[m, 0], jacobian[m, 1]
         for c in range(3):
             values[m, c] = value[c]
-            s0, s1 = np.float32(root[m] * slope[c, 0]), np.float32(root[m] * slope[c, 1])
-            row = rows_[m, c]
-            for k in range(jacobian.shape[2]):
-                row[k] = s0 * first[k] + s1 * second[k]
+            for k in range(2):
+                slopes[m, c, k] = slope[c, 0] * by_tangent[m, 0, k] + slope[c, 1] * by_tangent[m, 1, k]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _by_pixel(by_tangent: np.ndarray, out: np.ndarray) -> None:
+    """Inverse (2, 2) of the pixel's derivative by a step along the surface.
+
+    Where the surface is seen at a grazing angle the lesser singular value is raised to a share of the greater one.
+    """
+    a, b, c, d = by_tangent[0, 0], by_tangent[0, 1], by_tangent[1, 0], by_tangent[1, 1]
+    # Left singular vectors: the eigenvectors of A A^T, which is [[p, q], [q, r]].
+    p, q, r = a * a + b * b, a * c + b * d, c * c + d * d
+    angle = 0.5 * math.atan2(2 * q, p - r)
+    x, y = math.cos(angle), math.sin(angle)
+    greater = math.sqrt(p * x * x + 2 * q * x * y + r * y * y) + 1e-12
+    lesser = math.sqrt(max(p * y * y - 2 * q * x * y + r * x * x, 0.0)) + 1e-9 * greater
+    first, second = 1 / greater**2, 1 / (lesser * max(lesser, _GRAZING * greater))
+    # A^T U diag U^T.
+    m00 = first * x * x + second * y * y
+    m01 = (first - second) * x * y
+    m11 = first * y * y + second * x * x
+    out[0, 0], out[0, 1] = a * m00 + c * m01, a * m01 + c * m11
+    out[1, 0], out[1, 1] = b * m00 + d * m01, b * m01 + d * m11
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def shared_rows(
+    jacobian: np.ndarray,
+    by_tangent: np.ndarray,
+    slopes: np.ndarray,
+    root: np.ndarray,
+    residual: np.ndarray,
+    gradient: np.ndarray,
+) -> None:
+    """Turns the pixels' derivatives into rows of the normal equations, with given slopes along the surface.
+
+    The three channels' slopes are a (3, 2) matrix D a sample; with D^T D = L L^T the two rows L^T A^-1 J have the same
+    product with themselves as its three.
+
+    Args:
+        jacobian: (M, 2, C) derivative of the pixels; overwritten by the rows.
+        by_tangent: (M, 2, 2) A, the pixel's derivative by a step along the surface.
+        slopes: (M, 3, 2) change of the contrast along it.
+        root: (M,) square root of the samples' weights.
+        residual: (M, 3) times `root`.
+        gradient: (C,) float64, added to.
+    """
+    inverse = np.empty((2, 2))
+    for m in range(jacobian.shape[0]):
+        _by_pixel(by_tangent[m], inverse)
+        d00, d01, d11, b0, b1 = 0.0, 0.0, 0.0, 0.0, 0.0
+        for c in range(3):
+            s0, s1 = slopes[m, c, 0], slopes[m, c, 1]
+            d00 += s0 * s0
+            d01 += s0 * s1
+            d11 += s1 * s1
+            b0 += s0 * residual[m, c]
+            b1 += s1 * residual[m, c]
+        l00 = math.sqrt(d00)
+        l10 = d01 / l00 if l00 > 0 else 0.0
+        l11 = math.sqrt(max(d11 - l10 * l10, 0.0))
+        weight = root[m]
+        b0, b1 = weight * b0, weight * b1
+        g0, g1 = b0 * inverse[0, 0] + b1 * inverse[1, 0], b0 * inverse[0, 1] + b1 * inverse[1, 1]
+        # L^T A^-1, times the root.
+        l00, l10, l11 = weight * l00, weight * l10, weight * l11
+        r00, r01 = l00 * inverse[0, 0] + l10 * inverse[1, 0], l00 * inverse[0, 1] + l10 * inverse[1, 1]
+        r10, r11 = l11 * inverse[1, 0], l11 * inverse[1, 1]
+        first, second = jacobian[m, 0], jacobian[m, 1]
+        for k in range(jacobian.shape[2]):
+            j0, j1 = first[k], second[k]
+            gradient[k] += g0 * j0 + g1 * j1
+            first[k] = r00 * j0 + r01 * j1
+            second[k] = r10 * j0 + r11 * j1
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)

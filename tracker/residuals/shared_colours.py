@@ -5,12 +5,18 @@ For given geometry the best m_j is the weighted mean over the frames; put in, ge
 projection). Solving for geometry and appearance in turn reaches the same place, but slowly: an appearance unwrapped
 with a wrong geometry pulls towards it.
 
-With J_fj the derivative of C_f(p_fj) by all unknowns, the Gauss-Newton matrix is
+All frames show one surface, so C_f has one slope there, D_j, whatever frame it is seen in; only how a step along the
+surface moves the pixel, A_fj, differs. Each picture's own slope would carry its noise into the matrix: where samples
+slide along the surface in all frames alike, no frame contradicts another and the terms below cancel, except for the
+noise of the slopes, which then holds the samples where they began (errors in variables). So D_j is the weighted mean of
+the frames' slopes along the surface, and J_fj = D_j A_fj^-1 times the pixel's derivative by all unknowns. With it the
+Gauss-Newton matrix is
 
     H = sum_fj w_fj J_fj^T J_fj - sum_j a_j^T a_j / W_j,    a_j = sum_f w_fj J_fj,    W_j = sum_f w_fj
 
-and the gradient sum_fj w_fj J_fj^T (C_f(p_fj) - m_j). Source: Golub and Pereyra, The differentiation of pseudo-inverses
-and nonlinear least squares problems whose variables separate, 1973; Kaufman's simplification, 1975.
+and the gradient sum_fj w_fj J_fj^T (C_f(p_fj) - m_j), which is that of the cost but for the noise of the slopes.
+Sources: Golub and Pereyra, The differentiation of pseudo-inverses and nonlinear least squares problems whose variables
+separate, 1973; Kaufman's simplification, 1975. Measured: docs/results.md, "One slope for all frames".
 """
 
 from collections.abc import Sequence
@@ -55,10 +61,12 @@ class SharedColours:
 
     Attributes:
         samples: N samples before identity.
+        tangents: (N, 3, 2) two unit directions of the surface at each sample, head at rest.
         views: one a frame.
     """
 
     samples: PointTemplate
+    tangents: Tensor
     views: tuple[ColourView, ...]
 
     def cost(self, shape: Tensor, frames: Sequence[FrameState], intrinsics: Intrinsics) -> float:
@@ -82,30 +90,28 @@ class SharedColours:
             intrinsics: full picture.
 
         Returns:
-            (3 N, S + 3 + F P) rows a_j / sqrt(W_j), unknowns in the order of `[shared, frame 0, frame 1, ...]`; their
-            product with themselves is to be taken away from the matrix.
+            (2 N, S + 3 + F P) rows whose product with themselves is the second sum of H, unknowns in the order of
+            `[shared, frame 0, frame 1, ...]`; it is to be taken away from the matrix.
         """
         surface = self.samples.with_shape(shape)
         size, common = len(rows[0].own.g), len(shape) + 3
-        between = np.zeros((len(surface), 3, common + size * len(frames)), np.float32)
-        everything = on_threads(
-            lambda pair: self._lines(surface, *pair, intrinsics), zip(self.views, frames, strict=True)
-        )
-        values = [value for value, _ in everything]
-        means = self._means(values)
-        total = self._total()
+        between = np.zeros((len(surface), 2, common + size * len(frames)), np.float32)
+        seen = on_threads(lambda pair: self._look(surface, *pair, intrinsics), zip(self.views, frames, strict=True))
+        means, total = self._means([look.values for look in seen]), self._total()
+        slopes = self._slopes(seen)
         inverse = torch.where(total > 0, total.clamp_min(1e-12).rsqrt(), 0.0).float()
 
         def own_blocks(k: int) -> tuple[Tensor, Tensor, float, np.ndarray]:
             """One frame's matrix, gradient, cost and rows by shared unknowns; fills its columns of `between`."""
-            view, (value, lines) = self.views[k], everything[k]
-            root = view.weight.sqrt()
-            ids, spread = view.ids.numpy(), lines * (root * inverse[view.ids]).numpy()[:, None, None]
+            view, look = self.views[k], seen[k]
+            root, residual = view.weight.sqrt(), look.values - means[view.ids]
+            lines, gradient = look.jacobian, np.zeros(look.jacobian.shape[2])
+            whitened = (residual * root[:, None]).numpy()
+            kernels.shared_rows(lines, look.by_tangent, slopes[view.ids.numpy()], root.numpy(), whitened, gradient)
+            ids, spread = view.ids.numpy(), lines * (root * inverse[view.ids]).float().numpy()[:, None, None]
             between[ids, :, common + k * size : common + (k + 1) * size] = spread[..., :size]
             own = squared(torch.from_numpy(lines.reshape(-1, lines.shape[2])).double())
-            residual = ((value - means[view.ids]) * root[:, None]).reshape(-1)
-            gradient = torch.from_numpy(lines.reshape(len(residual), -1).T @ residual.float().numpy()).double()
-            return own, gradient, 0.5 * float(residual.double().square().sum()), spread[..., size:]
+            return own, torch.from_numpy(gradient), 0.5 * float(np.square(whitened).sum()), spread[..., size:]
 
         blocks = on_threads(own_blocks, range(len(frames)))
         for view, row, (own, gradient, cost, shared) in zip(self.views, rows, blocks, strict=True):
@@ -113,22 +119,27 @@ class SharedColours:
             between[view.ids.numpy(), :, :common] += shared
         return between.reshape(-1, between.shape[2])
 
-    def _lines(
-        self, surface: PointSet, view: ColourView, frame: FrameState, intrinsics: Intrinsics
-    ) -> tuple[Tensor, np.ndarray]:
-        """Contrast (M, 3) of a view's samples and its weighted derivatives (M, 3, P + S + 3)."""
+    def _look(self, surface: PointSet, view: ColourView, frame: FrameState, intrinsics: Intrinsics) -> "_Look":
+        """What a view shows at its samples in a state."""
         motion = ShapeMotion(self.samples.shape_basis[view.ids], self.samples.pivot_basis)
         scale = view.level.scale
         projected = linearise_projection(surface.subset(view.ids), frame, intrinsics.scaled(scale), motion)
         # The principal point counts full pixels; the level's are smaller in number.
         projected.jacobian[..., -2:] *= scale
         along_dolly(projected.jacobian, frame)
-        count, root = len(view.ids), view.weight.sqrt().numpy()
-        value = np.empty((count, 3), np.float32)
-        lines = np.empty((count, 3, projected.jacobian.shape[2]), np.float32)
-        picture, pixels, jacobian = (x.numpy() for x in (view.level.pixels, projected.pixels, projected.jacobian))
-        kernels.channel_rows(picture, pixels, jacobian, view.axes.numpy(), WINDOW, root, value, lines)
-        return torch.from_numpy(value), lines
+        by_tangent = (projected.by_rest @ self.tangents[view.ids].to(projected.by_rest)).numpy()
+        count = len(view.ids)
+        values, slopes = np.empty((count, 3)), np.empty((count, 3, 2), np.float32)
+        picture, pixels = view.level.pixels.numpy(), projected.pixels.numpy()
+        kernels.surface_slopes(picture, pixels, view.axes.numpy(), WINDOW, by_tangent, values, slopes)
+        return _Look(torch.from_numpy(values), slopes, by_tangent, projected.jacobian.numpy())
+
+    def _slopes(self, seen: Sequence["_Look"]) -> np.ndarray:
+        """Weighted mean (N, 3, 2) over the frames of the contrast's slope along the surface, a metre."""
+        total = torch.zeros(len(self.samples.faces), 3, 2, dtype=torch.float64)
+        for view, look in zip(self.views, seen, strict=True):
+            total[view.ids] += view.weight[:, None, None].double() * torch.from_numpy(look.slopes).double()
+        return (total / self._total().clamp_min(1e-12)[:, None, None]).float().numpy()
 
     def _total(self) -> Tensor:
         """Total weight (N,) of each sample, float64."""
@@ -149,3 +160,20 @@ class SharedColours:
         for view, value in zip(self.views, values, strict=True):
             cost += 0.5 * float((view.weight[:, None] * (value - means[view.ids]).square()).sum())
         return cost
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What one view shows at its M samples.
+
+    Attributes:
+        values: (M, 3) contrast, float64.
+        slopes: (M, 3, 2) its change a metre along the sample's tangents.
+        by_tangent: (M, 2, 2) derivative of the pixel by a metre along them.
+        jacobian: (M, 2, P + S + 3) derivative of the pixel by all unknowns.
+    """
+
+    values: Tensor
+    slopes: np.ndarray
+    by_tangent: np.ndarray
+    jacobian: np.ndarray
