@@ -30,7 +30,7 @@ _SIZE_STD = 0.0005
 # Share of the identity's spread in the first joint solve, whose poses are still a degree or two off, and in all of them
 # where the landmarks' response to the identity is not measured. The identity's turn of the face keeps it throughout: a
 # face that its identity turns looks like one that its pose turns.
-NARROW_SHAPE = 0.5
+NARROW_SHAPE = 0.42
 # Neighbouring samples err together, and a head that is not the model's misleads all of them alike: what a clip says of
 # the focal length is surer than it is right by this factor, and the model errs by so much even where it says a lot (27
 # clips with truth, docs/results.md).

@@ -67,11 +67,11 @@ class CalibrationSettings(BaseModel):
         "points know little of it. 0 holds it there.",
     )
     shape_std: float = Field(
-        1.6,
+        1.9,
         gt=0,
         le=10,
         description="Spread of the broadest identity mode, in the model's standard deviations; finer modes get less. "
-        "The first joint solve has half of it, and so have all of them where it was not measured how the head model's "
+        "The first joint solve has 0.42 of it, and so have all of them where it was not measured how the head model's "
         "landmarks follow the identity.",
     )
     focal_factor: float = Field(
