@@ -368,10 +368,12 @@ def test_a_broken_frame_says_so_and_breaks_no_other(case: Case) -> None:
 def test_a_link_without_pose_leaves_the_pose_alone(case: Case) -> None:
     """A start that is off in pose: a full link holds it back, one of the head alone does not."""
     frame, state = case.clip.frame(30), case.clip.state(30)
-    off = replace(state, t=state.t + torch.tensor([0.004, 0, 0.012], dtype=torch.float64))
+    # The camera that was found stands elsewhere than the true one; what counts is where it puts the head.
+    there = case.batch.solve([frame], [state], [None])[0].state
+    off = replace(there, t=there.t + torch.tensor([0.008, 0, 0.024], dtype=torch.float64))
     links = [None, Link(off, pose=False), Link(off)]
     alone, free, pulled = (found.state.t for found in case.batch.solve([frame] * 3, [off] * 3, links))
-    # 1.2 and 25 mm measured.
+    # 0.03 and 5.9 mm measured.
     assert float((free - alone).norm()) < 0.3 * float((pulled - alone).norm())
 
 
