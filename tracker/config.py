@@ -50,7 +50,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "image_size": (256, 256),
         "write_meshes": False,
         "write_depth": False,
-        "calibration": {"frames": 6, "rounds": 1, "joint_steps": 2, "texture_size": 256},
+        "calibration": {"frames": 6, "samples": 1200, "rounds": 1, "joint_steps": 2, "texture_size": 256},
         "tracking": {"levels": 1, "samples": 1200},
         "review": {"panel_px": 256, "jpeg_quality": 85},
     },
