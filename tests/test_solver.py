@@ -1,7 +1,7 @@
 """The solver on small problems whose answer is known: every outcome, bounds on steps, and falling costs."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
@@ -195,3 +195,20 @@ def test_slack_lets_the_gradient_lead_but_not_far_uphill(slack: float, start: fl
     solution = minimise(problem, _start(start), SolverSettings(max_steps=8, step_tolerance=1e-6, slack=slack))
     assert (abs(float(solution.state) - 1) < 1e-3) == arrives
     assert problem.cost(solution.state) <= (1 + slack) * problem.cost(_start(start))
+
+
+def test_slack_spends_no_steps_on_steps_that_go_too_far() -> None:
+    """Normal equations that take the valley for ten times as flat as it is: two tries for the first of two steps."""
+
+    @dataclass(frozen=True)
+    class _TooFlat(_Residuals):
+        def linearise(self, state: Tensor) -> NormalEquations:
+            equations = super().linearise(state)
+            return replace(equations, H=equations.H / 10)
+
+    problem = _TooFlat(lambda x: x - 1, 1)
+    settings = SolverSettings(max_steps=2, damping=0.1, step_tolerance=1e-9)
+    patient = minimise(problem, _start(0.0), replace(settings, slack=0.05))
+    assert patient.outcome.dampings[:2] == pytest.approx((0.1, 1.0))
+    assert len(patient.outcome.costs) == 3
+    assert len(minimise(problem, _start(0.0), settings).outcome.costs) == 1

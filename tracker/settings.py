@@ -82,10 +82,7 @@ class CalibrationSettings(BaseModel):
         0.005, ge=0, le=1, description="Spread of the principal point, as a fraction of the full picture's longer side."
     )
     samples: int = Field(
-        4000,
-        ge=100,
-        le=50000,
-        description="Surface samples of the joint solve with colours; tracking has its own number.",
+        4000, ge=100, le=50000, description="Surface samples of the calibration; tracking has its own."
     )
     rounds: int = Field(4, ge=1, le=20, description="Alternations of unwrapping the appearance and solving the poses.")
     joint_steps: int = Field(

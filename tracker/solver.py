@@ -19,7 +19,7 @@ class SolverSettings:
     """Termination and damping of one solve."""
 
     max_steps: int = 10
-    """Accepted and rejected steps together."""
+    """Accepted and rejected steps together; see `slack`."""
     damping: float = 1e-4
     """First damping, relative to the diagonal of the normal matrix."""
     step_tolerance: float = 1e-3
@@ -28,7 +28,8 @@ class SolverSettings:
     """Converged when an accepted step lowers the cost by less than this fraction."""
     slack: float = 0.0
     """Steps are accepted whose cost is at most this fraction above the lowest so far, and the cost does not say when
-    the solve has converged: for normal equations whose gradient is not quite that of the cost."""
+    the solve has converged: for normal equations whose gradient is not quite that of the cost. A step that is refused
+    goes far too far then: damping rises tenfold at once, and a few such steps do not count."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,9 @@ class Solution(Generic[State, Linear]):
 
 
 MAX_DAMPING = 1e8
+# With slack: what damping rises by after a step that was refused, and how many of them do not count.
+_SLACK_GROWTH = 10.0
+_SPARE_STEPS = 4
 
 
 def minimise(problem: Problem[State, Linear], start: State, settings: SolverSettings) -> Solution[State, Linear]:
@@ -117,6 +121,7 @@ def minimise(problem: Problem[State, Linear], start: State, settings: SolverSett
         The last accepted state, without slack the lowest seen, and the outcome. Never raises for numerical failure.
     """
     state, damping, growth = start, settings.damping, 2.0
+    refused, spare = 0, _SPARE_STEPS if settings.slack else 0
     equations, linearised = problem.linearise(state), state
     costs, dampings = [equations.cost], list[float]()
 
@@ -125,7 +130,7 @@ def minimise(problem: Problem[State, Linear], start: State, settings: SolverSett
 
     if not math.isfinite(equations.cost):
         return ended("non-finite")
-    while len(dampings) < settings.max_steps:
+    while len(dampings) - min(refused, spare) < settings.max_steps:
         dampings.append(damping)
         step = equations.step(damping)
         if step is None or not bool(torch.isfinite(step).all()):
@@ -148,12 +153,13 @@ def minimise(problem: Problem[State, Linear], start: State, settings: SolverSett
                 return ended("converged")
             damping *= max(1 / 3, 1 - (2 * min(gain, 1.0) - 1) ** 3)
             growth = 2.0
-            if len(dampings) < settings.max_steps:
+            if len(dampings) - min(refused, spare) < settings.max_steps:
                 equations, linearised = problem.linearise(state), state
         else:
             if equations.relative_length(step) < settings.step_tolerance:
                 return ended("converged")
-            damping, growth = damping * growth, growth * 2
+            refused += 1
+            damping, growth = (damping * _SLACK_GROWTH, 2.0) if settings.slack else (damping * growth, growth * 2)
             if damping > MAX_DAMPING:
                 return ended("converged" if math.isfinite(cost) else "non-finite")
     return ended("max iterations")

@@ -56,6 +56,23 @@ class ColourView:
 
 
 @dataclass(frozen=True, eq=False)
+class _Look:
+    """What one view shows at its M samples.
+
+    Attributes:
+        values: (M, 3) contrast, float64.
+        slopes: (M, 3, 2) its change a metre along the sample's tangents.
+        by_tangent: (M, 2, 2) derivative of the pixel by a metre along them.
+        jacobian: (M, 2, P + S + 3) derivative of the pixel by all unknowns.
+    """
+
+    values: Tensor
+    slopes: np.ndarray
+    by_tangent: np.ndarray
+    jacobian: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class SharedColours:
     """Pictures of several frames at the same surface samples.
 
@@ -119,7 +136,7 @@ class SharedColours:
             between[view.ids.numpy(), :, :common] += shared
         return between.reshape(-1, between.shape[2])
 
-    def _look(self, surface: PointSet, view: ColourView, frame: FrameState, intrinsics: Intrinsics) -> "_Look":
+    def _look(self, surface: PointSet, view: ColourView, frame: FrameState, intrinsics: Intrinsics) -> _Look:
         """What a view shows at its samples in a state."""
         motion = ShapeMotion(self.samples.shape_basis[view.ids], self.samples.pivot_basis)
         scale = view.level.scale
@@ -134,7 +151,7 @@ class SharedColours:
         kernels.surface_slopes(picture, pixels, view.axes.numpy(), WINDOW, by_tangent, values, slopes)
         return _Look(torch.from_numpy(values), slopes, by_tangent, projected.jacobian.numpy())
 
-    def _slopes(self, seen: Sequence["_Look"]) -> np.ndarray:
+    def _slopes(self, seen: Sequence[_Look]) -> np.ndarray:
         """Weighted mean (N, 3, 2) over the frames of the contrast's slope along the surface, a metre."""
         total = torch.zeros(len(self.samples.faces), 3, 2, dtype=torch.float64)
         for view, look in zip(self.views, seen, strict=True):
@@ -160,20 +177,3 @@ class SharedColours:
         for view, value in zip(self.views, values, strict=True):
             cost += 0.5 * float((view.weight[:, None] * (value - means[view.ids]).square()).sum())
         return cost
-
-
-@dataclass(frozen=True, eq=False)
-class _Look:
-    """What one view shows at its M samples.
-
-    Attributes:
-        values: (M, 3) contrast, float64.
-        slopes: (M, 3, 2) its change a metre along the sample's tangents.
-        by_tangent: (M, 2, 2) derivative of the pixel by a metre along them.
-        jacobian: (M, 2, P + S + 3) derivative of the pixel by all unknowns.
-    """
-
-    values: Tensor
-    slopes: np.ndarray
-    by_tangent: np.ndarray
-    jacobian: np.ndarray
