@@ -11,11 +11,17 @@ import ffmpeg
 import numpy as np
 
 from stages.files import TEMPORARY_SUFFIX
-from stages.video import ffmpeg_binary
+from stages.video import CODEC_THREADS, ffmpeg_binary
 from tracker.errors import SubjectError
 
 # yuv420p is the only layout that all browsers play; +faststart puts the index first, so that playing starts at once.
-_H264 = {"vcodec": "libx264", "pix_fmt": "yuv420p", "movflags": "+faststart", "preset": "superfast"}
+_H264 = {
+    "vcodec": "libx264",
+    "pix_fmt": "yuv420p",
+    "movflags": "+faststart",
+    "preset": "superfast",
+    "threads": CODEC_THREADS,
+}
 
 
 class PictureEncoder:
@@ -35,7 +41,7 @@ class PictureEncoder:
             crf: H.264 constant rate factor.
         """
         self._paths = (mp4, avi)
-        source = ffmpeg.input("pipe:", format="image2pipe", vcodec="mjpeg", framerate=fps)
+        source = ffmpeg.input("pipe:", format="image2pipe", vcodec="mjpeg", framerate=fps, threads=CODEC_THREADS)
         # JPEG is full-range; the conversion to the range that players expect of H.264 is spelt out.
         ranged = source.filter("scale", in_range="full", out_range="tv")
         h264 = {**_H264, "crf": crf, "color_range": "tv", "format": "mp4"}

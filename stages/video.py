@@ -23,8 +23,11 @@ from tracker.errors import InputError
 _JPEG_QSCALE = 2
 _BLOCK_PX = 8
 _PIPE_BYTES = 1 << 20
-# With two cores both are busy while a video is decoded, and several threads cost a sixth more; 0: as ffmpeg likes.
-_DECODER_THREADS = 1 if (os.cpu_count() or 1) <= 2 else 0
+# Coded pictures that ffmpeg keeps while nobody reads them; eight, its default, are 50 MB of 1080p.
+_QUEUED = 1
+# With two cores both are busy while a video is decoded or coded; several threads then cost a sixth more time, and 40 MB
+# each way; 0: as ffmpeg likes.
+CODEC_THREADS = 1 if (os.cpu_count() or 1) <= 2 else 0
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def decode_frames(
     Raises:
         InputError: ffmpeg could decode no frame at all.
     """
-    stream = ffmpeg.input(str(path), threads=_DECODER_THREADS).video.filter("fps", fps)
+    stream = ffmpeg.input(str(path), threads=CODEC_THREADS).video.filter("fps", fps)
     if chosen is not None:
         # Times anew: a gap would be filled with copies.
         stream = stream.filter("select", "+".join(f"eq(n,{number})" for number in chosen)).filter("setpts", "N")
@@ -128,7 +131,7 @@ def decode_frames(
         stream = stream.filter("crop", f"min({wide},iw-{x})", f"min({high},ih-{y})", x, y)
         inner = (slice(ymin - y, ymax - y), slice(xmin - x, xmax - x))
     # PPM: raw RGB that tells its size, which after rotation and cropping nobody else here knows.
-    output = stream.output("pipe:1", format="image2pipe", vcodec="ppm", pix_fmt="rgb24")
+    output = stream.output("pipe:1", format="image2pipe", vcodec="ppm", pix_fmt="rgb24", thread_queue_size=_QUEUED)
     command = output.global_args("-hide_banner", "-nostdin", "-loglevel", "error").compile(cmd=ffmpeg_binary())
     with tempfile.TemporaryFile("w+", errors="replace") as messages:
         count = 0

@@ -170,7 +170,8 @@ class CoupledEquations(BundleEquations):
     def step(self, damping: float) -> Tensor | None:
         """See `BundleEquations.step`."""
         H, g, open_ = self.dense
-        damped = H + torch.diag(damping * self._damping())
+        damped = H.clone()
+        damped.diagonal().add_(self._damping(), alpha=damping)
         wide = torch.full((len(self.shared.g),), torch.inf, dtype=torch.float64)
         lowest = torch.cat([-wide, *(own.lowest for own, _ in self.frames)])
         highest = torch.cat([wide, *(own.highest for own, _ in self.frames)])

@@ -121,7 +121,8 @@ def _bounded_step(
             break
         resting = np.where(moving, 0.0, step)
         right = g[ids] + H[ids] @ resting if resting.any() else g[ids]
-        _, solution, info = dposv(H[np.ix_(ids, ids)], right, lower=1, overwrite_a=1, overwrite_b=1)
+        # Turned round, which a symmetric matrix does not mind: LAPACK takes columns, and copies rows.
+        _, solution, info = dposv(H[np.ix_(ids, ids)].T, right, lower=1, overwrite_a=1, overwrite_b=1)
         if info != 0:
             return None
         step[ids] = -solution

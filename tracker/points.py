@@ -207,14 +207,19 @@ def point_template(model: HeadModel, faces: Tensor, bary: Tensor, dtype: torch.d
     Returns:
         The points with their bases.
     """
+    # Bases are large: only the rows that count are converted.
+    near, corners = torch.unique(model.triangles[faces], return_inverse=True)
+    every = torch.arange(len(faces))
 
     def at(values: Tensor) -> Tensor:
-        return embed(faces, bary, model.triangles, values.to(dtype)).contiguous()
+        return embed(every, bary, corners, values[near].to(dtype)).contiguous()
 
-    regressor = model.joint_regressor[[JAW, LEFT_EYE, RIGHT_EYE]].to(dtype)
+    regressor = model.joint_regressor[[JAW, LEFT_EYE, RIGHT_EYE]]
+    carrying = regressor.any(0).nonzero()[:, 0]
+    regressor = regressor[:, carrying].to(dtype)
 
     def joints(values: Tensor) -> Tensor:
-        return torch.einsum("jv,v...->j...", regressor, values.to(dtype)).contiguous()
+        return torch.einsum("jv,v...->j...", regressor, values[carrying].to(dtype)).contiguous()
 
     weights = at(model.skin_weights)
     points = PointSet(

@@ -154,6 +154,8 @@ def minimise(problem: Problem[State, Linear], start: State, settings: SolverSett
             damping *= max(1 / 3, 1 - (2 * min(gain, 1.0) - 1) ** 3)
             growth = 2.0
             if len(dampings) - min(refused, spare) < settings.max_steps:
+                # Before the next ones are made: those of a joint solve are large.
+                del equations
                 equations, linearised = problem.linearise(state), state
         else:
             if equations.relative_length(step) < settings.step_tolerance:

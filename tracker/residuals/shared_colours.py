@@ -117,10 +117,13 @@ class SharedColours:
         means, total = self._means([look.values for look in seen]), self._total()
         slopes = self._slopes(seen)
         inverse = torch.where(total > 0, total.clamp_min(1e-12).rsqrt(), 0.0).float()
+        waiting = dict(enumerate(seen))
+        del seen
 
         def own_blocks(k: int) -> tuple[Tensor, Tensor, float, np.ndarray]:
             """One frame's matrix, gradient, cost and rows by shared unknowns; fills its columns of `between`."""
-            view, look = self.views[k], seen[k]
+            # Its Jacobian is as large as its columns of `between`, and goes as they come.
+            view, look = self.views[k], waiting.pop(k)
             root, residual = view.weight.sqrt(), look.values - means[view.ids]
             lines, gradient = look.jacobian, np.zeros(look.jacobian.shape[2])
             whitened = (residual * root[:, None]).numpy()
