@@ -204,7 +204,10 @@ def table(summary: dict[str, float]) -> str:
             lines.append(f"{label:<28}{values} {unit}".rstrip())
     figures: list[tuple[str, float, str]] = []
     if "jitter_mm" in summary:
-        own = f"mm RMS second difference beyond the truth's own {summary['jitter_true_mm']:.2f}"
+        own = (
+            f"mm RMS error of second differences; the track's own {summary['jitter_found_mm']:.2f}, the truth's "
+            f"{summary['jitter_true_mm']:.2f}"
+        )
         figures.append(("jitter", summary["jitter_mm"], own))
     for label, key, unit in _FOLLOWING:
         if key in summary:

@@ -49,6 +49,8 @@ def converted(value: Any, change: Any) -> Any:
     """A dataclass of tensors, nested, with `change` applied to each tensor; other values stay."""
     if isinstance(value, torch.Tensor):
         return change(value)
+    if isinstance(value, tuple):
+        return tuple(converted(part, change) for part in value)
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{field.name: converted(getattr(value, field.name), change) for field in fields(value)})
     return value

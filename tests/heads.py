@@ -47,4 +47,4 @@ def random_state(model: HeadModel, seed: int = 0, spread: float = 0.2) -> FrameS
     step[3:6] *= 0.1
     state = state.retract(step)
     light = state.light + 0.1 * torch.randn(9, 3, generator=generator, dtype=torch.float64)
-    return FrameState(**{**vars(state), "light": light})
+    return FrameState(**{**state.tensors, "light": light})

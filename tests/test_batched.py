@@ -143,7 +143,7 @@ def _problems(case: Case, index: int) -> tuple[list[FrameProblem], object, list[
         temporal = None if then is None else temporal_term(case.single, then)
         visible = case.single.visible(state)
         assert visible is not None
-        term = case.single.contrast_term(pyramid(frame.image, 2)[index], index, state, visible)
+        term = case.single.thinned_term(pyramid(frame.image, 2)[index], index, state, visible)
         view = surface_view(case.single.clip.model, case.single.clip.shape, state)
         singles.append(replace(case.single._problem(frame, state, temporal, view), photometric=term))
     return singles, batch, states

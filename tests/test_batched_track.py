@@ -111,7 +111,7 @@ def test_the_batch_does_not_matter(solver: FrameSolver, device: str, frames: lis
 def test_it_repeats_bit_by_bit(solver: FrameSolver, device: str, frames: list[FrameInput]) -> None:
     first, again = (_in_chunks(solver, device, frames[:10], 2) for _ in range(2))
     for a, b in zip(first, again, strict=True):
-        for name, value in vars(a.state).items():
+        for name, value in a.state.tensors.items():
             assert torch.equal(value, getattr(b.state, name)), name
 
 

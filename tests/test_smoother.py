@@ -306,7 +306,7 @@ def test_a_stream_taken_up_again_gives_the_same(block: int) -> None:
     first, again = _streamed(frames, SETTINGS), _streamed(frames, SETTINGS, block)
     assert list(again) == list(range(block * SETTINGS.block, 50))
     for index, state in again.items():
-        for name, value in vars(state).items():
+        for name, value in state.tensors.items():
             assert torch.equal(value, getattr(first[index], name)), (index, name)
 
 

@@ -188,7 +188,7 @@ def test_nothing_at_all_is_lost_and_finite(solver: FrameSolver) -> None:
 def test_tracking_repeats_bit_by_bit(solver: FrameSolver, clip: RenderedClip) -> None:
     frames = [clip.frame(30), clip.frame(31)]
     first, again = _track(solver, frames)[-1], _track(solver, frames)[-1]
-    for name, value in vars(first.state).items():
+    for name, value in first.state.tensors.items():
         assert torch.equal(value, getattr(again.state, name)), name
 
 

@@ -297,7 +297,7 @@ def test_without_smoothing_a_frame_is_what_was_tracked(tracked, tmp_path: Path) 
         found = track_frame(solver, frame_input(subject, index, False), past)
         past = past.then(found.state, found.status)
         frame, other = load_frame(subject.checkpoint_path(index)), load_frame(smoothed.checkpoint_path(index))
-        for name, value in vars(state_from_arrays(frame["state"])).items():
+        for name, value in state_from_arrays(frame["state"]).tensors.items():
             assert torch.equal(value, getattr(found.state, name)), name
         assert frame["track"]["reprojection_px"] == found.reprojection_px
         assert np.abs(other["state"]["t"] - frame["state"]["t"]).max() > 1e-5
@@ -331,7 +331,7 @@ def test_what_a_killed_run_left_is_read_back(tracked, tmp_path: Path) -> None:
         assert np.isnan(found.correlation)
         assert found.frame.cut
         assert found.frame.poor
-        assert all(torch.equal(value, getattr(found.frame.state, name)) for name, value in vars(state).items())
+        assert all(torch.equal(value, getattr(found.frame.state, name)) for name, value in state.tensors.items())
         assert (found.frame.evidence is None) == (kept is None)
         if kept is not None and found.frame.evidence is not None:
             assert torch.equal(found.frame.evidence.H, kept.H)

@@ -146,7 +146,7 @@ def encode_frame(
 
 def state_arrays(state: FrameState) -> dict[str, np.ndarray]:
     """The solver's float64 state (key `state`), from which a killed run goes on exactly."""
-    return {name: value.numpy().copy() for name, value in vars(state).items()}
+    return {name: value.numpy().copy() for name, value in state.tensors.items()}
 
 
 def state_from_arrays(arrays: dict[str, np.ndarray]) -> FrameState:

@@ -63,6 +63,18 @@ class PointSet:
             None if self.correctives is None else self.correctives[keep],
         )
 
+    def single(self) -> "PointSet":
+        """The points in float32."""
+        return PointSet(
+            self.rest.float(),
+            self.expression_basis.float(),
+            self.eyelid_basis.float(),
+            self.weights.float(),
+            self.pivots.float(),
+            self.pivot_expression.float(),
+            None if self.correctives is None else self.correctives.float(),
+        )
+
     def moved(self, offsets_m: Tensor) -> "PointSet":
         """The points shifted by (N, 3) metres at rest."""
         return replace(self, rest=self.rest + offsets_m.to(self.rest.dtype))

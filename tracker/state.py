@@ -1,6 +1,7 @@
 """The unknowns of one frame and their order in the solver's step vector."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -64,13 +65,17 @@ class FrameState:
     expression: Tensor
     light: Tensor
 
-    @property
+    @cached_property
     def arrays(self) -> tuple[np.ndarray, ...]:
         """R, t, jaw, eyes, eyelids, expression as `tracker.kernels` take them; on the CPU they share memory."""
-        # Spelt out: it is asked for a hundred times a frame.
         whole = np.ascontiguousarray
         pose = whole(self.R.numpy()), whole(self.t.numpy()), whole(self.jaw.numpy())
         return (*pose, whole(self.eyes.numpy()), whole(self.eyelids.numpy()), whole(self.expression.numpy()))
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Each unknown by its name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def with_arrays(self, arrays: tuple[np.ndarray, ...]) -> "FrameState":
         """The state with other `arrays`, the light kept."""
@@ -103,7 +108,7 @@ class FrameState:
 
     def is_finite(self) -> bool:
         """Whether every unknown is a finite number."""
-        return all(bool(torch.isfinite(value).all()) for value in vars(self).values())
+        return all(bool(torch.isfinite(value).all()) for value in self.tensors.values())
 
 
 def spreads(

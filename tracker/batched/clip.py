@@ -30,7 +30,7 @@ class BatchClip:
         pairs: (K, 2) closure pairs.
         samples: M surface samples, those that the calibration saw.
         sample_surface: where they lie.
-        contrast: (L, M, 3).
+        levels: samples of each pyramid level, their contrast and their ids, see `FrameSolver.thinned_term`.
         albedo: (M, 3).
         window: places of the local mean.
     """
@@ -44,7 +44,7 @@ class BatchClip:
     pairs: Tensor
     samples: BatchPoints
     sample_surface: SurfacePoints
-    contrast: Tensor
+    levels: tuple[tuple[BatchPoints, Tensor, Tensor], ...]
     albedo: Tensor
     window: Tensor
 
@@ -57,6 +57,13 @@ class BatchClip:
         where = clip.samples.surface
         template = clip.landmarks.template
         on_head = SurfaceSamples(template.faces, template.bary)
+        samples = BatchPoints.of(clip.sample_points.subset(seen), device)
+
+        def level(index: int) -> tuple[BatchPoints, Tensor, Tensor]:
+            ids = (seen % (index + 1) == 0).nonzero()[:, 0]
+            on_device = ids.to(device)
+            return samples.subset(on_device), clip.contrast[index, seen[ids]].to(device), on_device
+
         return cls(
             clip=clip,
             fixed=_fixed(solver, device),
@@ -65,9 +72,9 @@ class BatchClip:
             landmark_surface=SurfacePoints.of(surface.model, on_head),
             landmark_rest=template.points.rest.float().to(device),
             pairs=clip.landmarks.pairs.to(device),
-            samples=BatchPoints.of(clip.sample_points.subset(seen), device),
+            samples=samples,
             sample_surface=SurfacePoints.of(surface.model, SurfaceSamples(where.faces[seen], where.bary[seen])),
-            contrast=clip.contrast[:, seen].to(device),
+            levels=tuple(level(index) for index in range(len(clip.contrast))),
             albedo=clip.albedo[seen].to(device),
             window=window_on(device),
         )

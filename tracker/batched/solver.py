@@ -107,7 +107,7 @@ class BatchSolver:
         return BatchProblem(fixed, BatchState.of(targets, self.device), pull, landmarks, None)
 
     def contrast_term(self, level: BatchLevel, index: int, state: BatchState, seen: Seen) -> BatchContrast:
-        """The photometric terms of pictures, their noise taken from their own residuals.
+        """The photometric terms of pictures, their noise taken from their own residuals: `FrameSolver.thinned_term`.
 
         Args:
             level: the pictures at a pyramid level.
@@ -116,14 +116,16 @@ class BatchSolver:
             seen: the visible samples.
         """
         clip, energy = self.on_device, self.solver.energy
+        points, target, ids = clip.levels[index]
+        seen = seen.subset(ids)
         lens = clip.fixed.lens.scaled(level.scale)
         sigma_m = clip.clip.contrast_sigma_m(energy.contrast_sigma_px, level.scale)
         normals_cam = seen.normals @ state.R.mT
         axes = window_axes_torch(seen.points_cam_m.flatten(0, 1), normals_cam.flatten(0, 1), lens, sigma_m)
         axes = axes.unflatten(0, seen.mask.shape)
-        confidence = energy.photometric_weight * seen.cosine * seen.mask
+        confidence = (index + 1) * energy.photometric_weight * seen.cosine * seen.mask
         unit = torch.ones_like(confidence[:, 0])
-        term = BatchContrast(clip.samples, clip.contrast[index], level, unit, confidence, axes, clip.window)
+        term = BatchContrast(points, target, level, unit, confidence, axes, clip.window)
         error = (term.values(state, clip.fixed.lens) - term.target).abs().flatten(1)
         mask = seen.mask[..., None].expand(*seen.mask.shape, 3).flatten(1)
         return replace(term, sigma=(MAD * masked_median(error, mask)).clamp(*SIGMA_LIMITS))

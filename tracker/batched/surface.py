@@ -107,6 +107,10 @@ class Seen:
     normals: Tensor
     points_cam_m: Tensor
 
+    def subset(self, ids: Tensor) -> "Seen":
+        """The points with the given ids."""
+        return Seen(*(part[:, ids] for part in (self.mask, self.cosine, self.normals, self.points_cam_m)))
+
     def where(self, frames: Tensor, other: "Seen") -> "Seen":
         """This one for the frames of a (B,) mask, the other one for the rest."""
 

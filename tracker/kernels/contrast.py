@@ -24,55 +24,123 @@ _SCALE = 16.0
 _GRAZING = 0.3
 
 
+# A colour, and a colour with its slope by x and by y. Tuples, not arrays: they stay in registers, in less than half of
+# the time (docs/performance.md).
+_Colour = tuple[float, float, float]
+_Sloped = tuple[_Colour, _Colour, _Colour]
+
+
 @numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
-def _sample(level: np.ndarray, x: float, y: float, value: np.ndarray, slope: np.ndarray) -> None:
-    """Bilinear value (3,) and gradient (3, 2) at a continuous pixel, clamped to the picture."""
+def _corner(level: np.ndarray, x: float, y: float) -> tuple[np.uint64, np.uint64, float, float]:
+    """Where a continuous pixel's upper and lower neighbours begin in the flat picture, and how far it is from there.
+
+    Clamped to the picture.
+    """
+    real = level.dtype.type
     height, width = level.shape[0], level.shape[1]
-    x = min(max(x - 0.5, 0.0), width - 1.001)
-    y = min(max(y - 0.5, 0.0), height - 1.001)
+    x = min(max(x - real(0.5), real(0)), real(width - 1.001))
+    y = min(max(y - real(0.5), real(0)), real(height - 1.001))
     left, top = int(x), int(y)
-    fx, fy = x - left, y - top
-    for c in range(3):
-        a, b = level[top, left, c], level[top, left + 1, c]
-        d, e = level[top + 1, left, c], level[top + 1, left + 1, c]
-        upper, lower = a + fx * (b - a), d + fx * (e - d)
-        value[c] = upper + fy * (lower - upper)
-        slope[c, 0] = (b - a) + fy * ((e - d) - (b - a))
-        slope[c, 1] = lower - upper
+    # Unsigned: no look whether an index counts from the end.
+    upper = np.uint64(3 * (top * width + left))
+    return upper, upper + np.uint64(3 * width), real(x - left), real(y - top)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
-def _contrast(
-    level: np.ndarray,
-    x: float,
-    y: float,
-    axes: np.ndarray,
-    window: np.ndarray,
-    value: np.ndarray,
-    slope: np.ndarray,
-    scratch: np.ndarray,
-) -> None:
-    """Local contrast (3,) and its gradient (3, 2) at a continuous pixel: see `tracker.local_contrast`."""
+def _bilinear(flat: np.ndarray, upper: np.uint64, lower: np.uint64, fx: float, fy: float) -> float:
+    """One channel between four neighbours."""
+    right = np.uint64(3)
+    a, d = flat[upper], flat[lower]
+    top, bottom = a + fx * (flat[upper + right] - a), d + fx * (flat[lower + right] - d)
+    return top + fy * (bottom - top)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _bilinear_sloped(
+    flat: np.ndarray, upper: np.uint64, lower: np.uint64, fx: float, fy: float
+) -> tuple[float, float, float]:
+    """The same with its slope by x and y."""
+    right = np.uint64(3)
+    a, d = flat[upper], flat[lower]
+    along, below = flat[upper + right] - a, flat[lower + right] - d
+    top, down = a + fx * along, d + fx * below
+    return top + fy * (down - top), along + fy * (below - along), down - top
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _colour(level: np.ndarray, flat: np.ndarray, x: float, y: float) -> _Colour:
+    """Bilinear colour at a continuous pixel."""
+    upper, lower, fx, fy = _corner(level, x, y)
+    one, two = np.uint64(1), np.uint64(2)
+    return (
+        _bilinear(flat, upper, lower, fx, fy),
+        _bilinear(flat, upper + one, lower + one, fx, fy),
+        _bilinear(flat, upper + two, lower + two, fx, fy),
+    )
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _sloped_colour(level: np.ndarray, flat: np.ndarray, x: float, y: float) -> _Sloped:
+    """Bilinear colour at a continuous pixel and its slopes."""
+    upper, lower, fx, fy = _corner(level, x, y)
+    one, two = np.uint64(1), np.uint64(2)
+    r, rx, ry = _bilinear_sloped(flat, upper, lower, fx, fy)
+    g, gx, gy = _bilinear_sloped(flat, upper + one, lower + one, fx, fy)
+    b, bx, by = _bilinear_sloped(flat, upper + two, lower + two, fx, fy)
+    return (r, g, b), (rx, gx, bx), (ry, gy, by)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _contrast(level: np.ndarray, flat: np.ndarray, x: float, y: float, axes: np.ndarray, window: np.ndarray) -> _Colour:
+    """Local contrast at a continuous pixel: see `tracker.local_contrast`; the plain colour where there is no window."""
+    r, g, b = _colour(level, flat, x, y)
     if window.shape[0] == 0:
-        _sample(level, x, y, value, slope)
-        return
-    for c in range(3):
-        for k in range(3):
-            scratch[c, k] = 0
+        return r, g, b
+    real = level.dtype.type
+    half = real(HALF)
+    mean_r = mean_g = mean_b = real(DARKEST_MEAN)
     for k in range(window.shape[0]):
         u, v, w = window[k, 0], window[k, 1], window[k, 2]
-        _sample(level, x + axes[0, 0] * u + axes[0, 1] * v, y + axes[1, 0] * u + axes[1, 1] * v, value, slope)
-        for c in range(3):
-            scratch[c, 0] += w * value[c]
-            scratch[c, 1] += w * slope[c, 0]
-            scratch[c, 2] += w * slope[c, 1]
-    _sample(level, x, y, value, slope)
-    for c in range(3):
-        inverse = 1 / (scratch[c, 0] + DARKEST_MEAN)
-        contrast = HALF * value[c] * inverse
-        slope[c, 0] = HALF * inverse * slope[c, 0] - contrast * inverse * scratch[c, 1]
-        slope[c, 1] = HALF * inverse * slope[c, 1] - contrast * inverse * scratch[c, 2]
-        value[c] = contrast
+        p, q, s = _colour(level, flat, x + axes[0, 0] * u + axes[0, 1] * v, y + axes[1, 0] * u + axes[1, 1] * v)
+        mean_r += w * p
+        mean_g += w * q
+        mean_b += w * s
+    return half * r / mean_r, half * g / mean_g, half * b / mean_b
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _sloped_contrast(
+    level: np.ndarray, flat: np.ndarray, x: float, y: float, axes: np.ndarray, window: np.ndarray
+) -> _Sloped:
+    """The same and its slopes by the pixel."""
+    (r, g, b), (rx, gx, bx), (ry, gy, by) = _sloped_colour(level, flat, x, y)
+    if window.shape[0] == 0:
+        return (r, g, b), (rx, gx, bx), (ry, gy, by)
+    real = level.dtype.type
+    half, none = real(HALF), real(0)
+    mean_r = mean_g = mean_b = real(DARKEST_MEAN)
+    mean_rx = mean_gx = mean_bx = mean_ry = mean_gy = mean_by = none
+    for k in range(window.shape[0]):
+        u, v, w = window[k, 0], window[k, 1], window[k, 2]
+        (p, q, s), (px, qx, sx), (py, qy, sy) = _sloped_colour(
+            level, flat, x + axes[0, 0] * u + axes[0, 1] * v, y + axes[1, 0] * u + axes[1, 1] * v
+        )
+        mean_r += w * p
+        mean_g += w * q
+        mean_b += w * s
+        mean_rx += w * px
+        mean_gx += w * qx
+        mean_bx += w * sx
+        mean_ry += w * py
+        mean_gy += w * qy
+        mean_by += w * sy
+    over_r, over_g, over_b = 1 / mean_r, 1 / mean_g, 1 / mean_b
+    r, g, b = half * r * over_r, half * g * over_g, half * b * over_b
+    return (
+        (r, g, b),
+        ((half * rx - r * mean_rx) * over_r, (half * gx - g * mean_gx) * over_g, (half * bx - b * mean_bx) * over_b),
+        ((half * ry - r * mean_ry) * over_r, (half * gy - g * mean_gy) * over_g, (half * by - b * mean_by) * over_b),
+    )
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
@@ -86,13 +154,11 @@ def cost(
     sigma: float,
 ) -> float:
     """Half the robust, confidence-weighted sum of squares; arguments as in `rows`."""
-    value, slope, scratch = np.empty(3), np.empty((3, 2)), np.empty((3, 3))
+    flat, window = level.reshape(-1), window.astype(level.dtype)
     total = 0.0
     for m in range(pixels.shape[0]):
-        _contrast(level, pixels[m, 0], pixels[m, 1], axes[m], window, value, slope, scratch)
-        squared = 0.0
-        for c in range(3):
-            squared += (value[c] - target[m, c]) ** 2
+        r, g, b = _contrast(level, flat, pixels[m, 0], pixels[m, 1], axes[m], window)
+        squared = (r - target[m, 0]) ** 2 + (g - target[m, 1]) ** 2 + (b - target[m, 2]) ** 2
         squared /= 3 * sigma * sigma
         total += confidence[m] * squared * _SCALE / (_SCALE + squared)
     return 0.5 * total
@@ -113,7 +179,7 @@ def rows(
     """Turns the pixels' derivatives into rows of the normal equations.
 
     Args:
-        level: (H, W, 3) float32.
+        level: (H, W, 3) float32, contiguous.
         pixels: (M, 2) continuous pixels of the level.
         jacobian: (M, 2, C) derivative of the pixels; overwritten by the rows.
         axes: (M, 2, 2) columns: pixels of one standard deviation along two directions of the surface.
@@ -127,25 +193,19 @@ def rows(
     Returns:
         Half the robust, confidence-weighted sum of squares.
     """
-    value, slope, scratch = np.empty(3), np.empty((3, 2)), np.empty((3, 3))
+    flat, window = level.reshape(-1), window.astype(level.dtype)
     total = 0.0
     for m in range(pixels.shape[0]):
-        _contrast(level, pixels[m, 0], pixels[m, 1], axes[m], window, value, slope, scratch)
-        squared, m00, m01, m11, b0, b1 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        for c in range(3):
-            residual = value[c] - target[m, c]
-            s0, s1 = slope[c, 0], slope[c, 1]
-            squared += residual * residual
-            m00 += s0 * s0
-            m01 += s0 * s1
-            m11 += s1 * s1
-            b0 += s0 * residual
-            b1 += s1 * residual
-        squared /= 3 * sigma * sigma
+        (r, g, b), (rx, gx, bx), (ry, gy, by) = _sloped_contrast(
+            level, flat, pixels[m, 0], pixels[m, 1], axes[m], window
+        )
+        r, g, b = r - target[m, 0], g - target[m, 1], b - target[m, 2]
+        squared = (r * r + g * g + b * b) / (3 * sigma * sigma)
         shrink = _SCALE / (_SCALE + squared)
         total += confidence[m] * squared * shrink
         weight = shrink * shrink * confidence[m] / (3 * sigma * sigma)
-        b0, b1 = b0 * weight, b1 * weight
+        m00, m01, m11 = rx * rx + gx * gx + bx * bx, rx * ry + gx * gy + bx * by, ry * ry + gy * gy + by * by
+        b0, b1 = (rx * r + gx * g + bx * b) * weight, (ry * r + gy * g + by * b) * weight
         l00 = math.sqrt(m00 * weight)
         l10 = m01 * weight / l00 if l00 > 0 else 0.0
         l11 = math.sqrt(max(m11 * weight - l10 * l10, 0.0))
@@ -173,13 +233,13 @@ def surface_slopes(
     `by_tangent` (M, 2, 2) is the pixel's derivative by a step along two directions of the surface; other arguments as
     in `rows`.
     """
-    value, slope, scratch = np.empty(3), np.empty((3, 2)), np.empty((3, 3))
+    flat, window = level.reshape(-1), window.astype(level.dtype)
     for m in range(pixels.shape[0]):
-        _contrast(level, pixels[m, 0], pixels[m, 1], axes[m], window, value, slope, scratch)
+        value, by_x, by_y = _sloped_contrast(level, flat, pixels[m, 0], pixels[m, 1], axes[m], window)
         for c in range(3):
             values[m, c] = value[c]
             for k in range(2):
-                slopes[m, c, k] = slope[c, 0] * by_tangent[m, 0, k] + slope[c, 1] * by_tangent[m, 1, k]
+                slopes[m, c, k] = by_x[c] * by_tangent[m, 0, k] + by_y[c] * by_tangent[m, 1, k]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
@@ -258,8 +318,6 @@ def shared_rows(
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
 def values(level: np.ndarray, pixels: np.ndarray, axes: np.ndarray, window: np.ndarray, out: np.ndarray) -> None:
     """Writes the contrast (M, 3) at pixels; arguments as in `rows`."""
-    value, slope, scratch = np.empty(3), np.empty((3, 2)), np.empty((3, 3))
+    flat, window = level.reshape(-1), window.astype(level.dtype)
     for m in range(pixels.shape[0]):
-        _contrast(level, pixels[m, 0], pixels[m, 1], axes[m], window, value, slope, scratch)
-        for c in range(3):
-            out[m, c] = value[c]
+        out[m, 0], out[m, 1], out[m, 2] = _contrast(level, flat, pixels[m, 0], pixels[m, 1], axes[m], window)
