@@ -1,5 +1,6 @@
 """Drawing over pictures: landmark lines, panels side by side, a footer of text. All pictures are uint8 RGB."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -120,19 +121,37 @@ def footer(width: int, height: int, left: Sequence[Text], right: Sequence[Text])
     Returns:
         (height, width, 3) uint8 RGB.
     """
-    strip = Image.new("RGB", (width, height), FOOTER_COLOUR)
-    canvas = ImageDraw.Draw(strip)
-    font = _font(max(round(height * _FOOTER_TEXT_SHARE), 6))
+    strip = np.empty((height, width, 3), np.uint8)
+    strip[:] = FOOTER_COLOUR
     gap = height * 0.7
     x = gap * 0.6
     for piece in left:
-        canvas.text((x, height / 2), piece.text, fill=piece.colour, font=font, anchor="lm")
-        x += canvas.textlength(piece.text, font=font) + gap
+        picture, length = _written(piece, height)
+        _put(strip, picture, round(x))
+        x += length + gap
     x = width - gap * 0.6
     for piece in reversed(right):
-        canvas.text((x, height / 2), piece.text, fill=piece.colour, font=font, anchor="rm")
-        x -= canvas.textlength(piece.text, font=font) + gap
-    return np.asarray(strip)
+        picture, length = _written(piece, height)
+        _put(strip, picture, round(x - length))
+        x -= length + gap
+    return strip
+
+
+def _put(strip: np.ndarray, picture: np.ndarray, x: int) -> None:
+    """Copies a picture of the strip's height into it, as far as it lies within."""
+    begin, end = max(x, 0), min(x + picture.shape[1], strip.shape[1])
+    strip[:, begin:end] = picture[:, begin - x : max(end, begin) - x]
+
+
+# Most figures come again within a few frames, and setting type takes as long as drawing the lines.
+@lru_cache(maxsize=512)
+def _written(piece: Text, height: int) -> tuple[np.ndarray, float]:
+    """A piece of text as a part of a footer of this height, (height, W, 3); its length in pixels, at most W."""
+    font = _font(max(round(height * _FOOTER_TEXT_SHARE), 6))
+    length = float(font.getlength(piece.text))
+    picture = Image.new("RGB", (math.ceil(length) + 1, height), FOOTER_COLOUR)
+    ImageDraw.Draw(picture).text((0, height / 2), piece.text, fill=piece.colour, font=font, anchor="lm")
+    return np.asarray(picture), length
 
 
 @lru_cache(maxsize=8)
