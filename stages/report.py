@@ -31,12 +31,11 @@ def write_report(subject: Subject, record: "CalibrationRecord", texture: dict[st
         `summary` (counts, medians, camera, texture), and `frames` (status, errors, time of each).
     """
     milliseconds = _timings(subject)
-    frames, fitted, detected = [], [], []
+    frames, points = [], _PointFigures()
     for index in subject.frame_indices():
         frame = load_frame(subject.checkpoint_path(index))
         track = frame["track"]
-        fitted.append(track["landmarks478"])
-        detected.append(subject.load_kpt_dense(index))
+        points.add(track["landmarks478"], subject.load_kpt_dense(index))
         frames.append(
             {
                 "frame": index,
@@ -49,7 +48,7 @@ def write_report(subject: Subject, record: "CalibrationRecord", texture: dict[st
                 "milliseconds": milliseconds.get(index),
             }
         )
-    summary = _summary(subject, record, frames, (np.array(fitted), np.array(detected)))
+    summary = _summary(subject, record, frames, points)
     report = {"summary": summary | {"texture": texture}, "frames": frames}
     files.write_json(subject.report_path, report)
     return report
@@ -94,24 +93,20 @@ def _summary(
     subject: Subject,
     record: "CalibrationRecord",
     frames: list[dict[str, Any]],
-    points: tuple[np.ndarray, np.ndarray],
+    points: "_PointFigures",
 ) -> dict[str, Any]:
-    from tracker.landmark_set import is_detected
-
-    fitted, detected = points
     full = subject.load_crop().full_frame_intrinsics(record.intrinsics)
-    errors = np.linalg.norm(fitted - detected, axis=2)[[is_detected(points) for points in detected]]
-    has_errors = bool(np.isfinite(errors).any())
+    errors = np.concatenate(points.errors_px) if points.errors_px else np.empty(0)
     spread = float(record.log_focal_std)
     times = [frame["milliseconds"] for frame in frames if frame["milliseconds"] is not None]
     return {
         "frames": len(frames),
         **{status: sum(frame["status"] == status for frame in frames) for status in STATUSES},
-        "reprojection_px_median": _number(np.nanmedian(errors)) if has_errors else None,
-        "reprojection_px_p95": _number(np.nanpercentile(errors, 95)) if has_errors else None,
+        "reprojection_px_median": _number(np.median(errors)) if len(errors) else None,
+        "reprojection_px_p95": _number(np.percentile(errors, 95)) if len(errors) else None,
         "photometric_l1_median": _number(_median([frame["photometric_l1"] for frame in frames])),
-        "jitter_fitted_px": _number(jitter_px(fitted)),
-        "jitter_detected_px": _number(jitter_px(np.where(np.isfinite(fitted), detected, np.nan))),
+        "jitter_fitted_px": _number(points.fitted.px),
+        "jitter_detected_px": _number(points.detected.px),
         "milliseconds_median": _number(_median(times), 1),
         "focal_full_frame_px": _number(full.focal_px, 1),
         "focal_full_frame_px_95": None
@@ -124,13 +119,49 @@ def _summary(
     }
 
 
-def jitter_px(points: np.ndarray) -> float:
-    """RMS second difference over time of (N, P, 2) points that are finite throughout; NaN for fewer than 3 frames."""
-    if len(points) < 3:
-        return float("nan")
-    steady = points[:, np.isfinite(points).all((0, 2))].astype(np.float64)
-    second = steady[2:] - 2 * steady[1:-1] + steady[:-2]
-    return float(np.sqrt((second**2).sum(2).mean())) if second.size else float("nan")
+class Jitter:
+    """RMS second difference over time of points that are finite throughout, frame by frame."""
+
+    def __init__(self) -> None:
+        self._last: list[np.ndarray] = []
+        self._squares: np.ndarray | None = None
+        self._triples = 0
+
+    def add(self, points: np.ndarray) -> None:
+        """Takes the (P, 2) points of the next frame; NaN where there is none."""
+        self._last = [*self._last[-2:], points.astype(np.float64)]
+        if self._squares is None:
+            self._squares = np.zeros(len(points))
+        # A point that is missing once is NaN in its sum from then on.
+        self._squares += 0 * self._last[-1].sum(1)
+        if len(self._last) == 3:
+            before, now, after = self._last
+            self._squares += np.square(after - 2 * now + before).sum(1)
+            self._triples += 1
+
+    @property
+    def px(self) -> float:
+        """The figure; NaN for fewer than 3 frames, or without such a point."""
+        if self._squares is None or not self._triples or not np.isfinite(self._squares).any():
+            return float("nan")
+        return float(np.sqrt(np.nanmean(self._squares) / self._triples))
+
+
+class _PointFigures:
+    """Errors and jitter of the landmarks; of a frame only its errors are kept, two kilobytes."""
+
+    def __init__(self) -> None:
+        self.fitted, self.detected = Jitter(), Jitter()
+        self.errors_px: list[np.ndarray] = []
+
+    def add(self, fitted: np.ndarray, detected: np.ndarray) -> None:
+        """Takes the (478, 2) points of the next frame, the fitted ones NaN where the model lacks them."""
+        self.fitted.add(fitted)
+        self.detected.add(np.where(np.isfinite(fitted), detected, np.nan))
+        # All zeros: no face.
+        if detected.any():
+            errors = np.linalg.norm(fitted - detected, axis=1)
+            self.errors_px.append(errors[np.isfinite(errors)].astype(np.float32))
 
 
 def _timings(subject: Subject) -> dict[int, float]:
