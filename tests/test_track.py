@@ -10,6 +10,7 @@ from rendered_clip import RenderedClip, rotation_degrees
 
 from tracker.clip import FrameInput, change_stds, frame_bounds, prior_stds
 from tracker.frame_solver import FrameSolver
+from tracker.image import pyramid
 from tracker.landmark_set import inter_ocular_px
 from tracker.rotations import exp_so3
 from tracker.settings import SmootherSettings, TrackingSettings
@@ -45,6 +46,32 @@ def _track(solver: FrameSolver, frames: list[FrameInput]) -> list[TrackedFrame]:
 def _landmark_error_px(clip: RenderedClip, tracked: TrackedFrame, frame: int) -> float:
     true = clip.truth.landmarks478_px(clip.model, frame)
     return float(np.nanmedian(np.linalg.norm(tracked.landmarks478 - true, axis=1)))
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_coarse_levels_take_fewer_samples_that_count_for_more(
+    solver: FrameSolver, clip: RenderedClip, index: int
+) -> None:
+    state, level = clip.state(30), pyramid(clip.frame(30).image, index + 1)[index]
+    solver = replace(solver, clip=replace(solver.clip, contrast=solver.clip.contrast[:1].expand(index + 1, -1, -1)))
+    seen = solver.visible(state)
+    assert seen is not None
+    every, thinned = solver.contrast_term(level, index, state, seen), solver.thinned_term(level, index, state, seen)
+    assert len(thinned.points) == pytest.approx(len(every.points) / (index + 1), rel=0.1)
+    assert float(thinned.confidence.sum()) == pytest.approx(float(every.confidence.sum()), rel=0.1)
+    # Each of them is one of the whole term's, at its own place.
+    apart = (every.points.rest[:, None] - thinned.points.rest[None]).norm(dim=2).min(0)
+    assert torch.equal(apart.values, torch.zeros(len(thinned.points)))
+    assert torch.equal(every.albedo[apart.indices], thinned.albedo)
+
+
+def test_a_moved_state_gives_its_own_arrays() -> None:
+    state = random_state(random_head(), seed=3)
+    before = state.arrays
+    moved = replace(state, t=state.t + 1)
+    assert np.array_equal(moved.arrays[1], before[1] + 1)
+    assert np.array_equal(state.arrays[1], before[1])
+    assert "arrays" not in state.tensors
 
 
 def test_a_smooth_clip_is_followed(solver: FrameSolver, clip: RenderedClip) -> None:
