@@ -137,6 +137,18 @@ def test_window_is_a_centred_disc() -> None:
     assert 0.75 < np.sqrt(spread[0, 0]) < 0.85
 
 
+@pytest.mark.parametrize("at", [-1e30, -3.0, 39998.9, 39999.7, 40001.0, 1e30])
+def test_contrast_stays_within_a_wide_picture_in_float32(at: float) -> None:
+    """Beyond 16,000 pixels float32 rounds the last place before the edge up to the edge."""
+    level = np.random.default_rng(0).random((3, 40000, 3), np.float32)
+    # What lies behind the picture in memory must not be read.
+    held = np.concatenate([level, np.full((1, 40000, 3), np.nan, np.float32)])[:3]
+    pixels, value = np.array([[at, 2.9]], np.float32), np.empty((1, 3), np.float32)
+    contrast.values(held, pixels, np.zeros((1, 2, 2), np.float32), np.empty((0, 3)), value)
+    edge = level[2, 0] if at < 0 else level[2, -1]
+    assert np.abs(value[0] - edge).max() < (0.01 if abs(at) > 39999.5 or at < 0 else 1)
+
+
 @pytest.mark.parametrize("gain", [0.5, 3.0])
 def test_contrast_does_not_see_a_change_of_light(gain: float) -> None:
     level = _picture()

@@ -40,7 +40,8 @@ def _corner(level: np.ndarray, x: float, y: float) -> tuple[np.uint64, np.uint64
     height, width = level.shape[0], level.shape[1]
     x = min(max(x - real(0.5), real(0)), real(width - 1.001))
     y = min(max(y - real(0.5), real(0)), real(height - 1.001))
-    left, top = int(x), int(y)
+    # Float32 rounds the limit up where a picture is wider than 16,000 pixels.
+    left, top = min(int(x), width - 2), min(int(y), height - 2)
     # Unsigned: no look whether an index counts from the end.
     upper = np.uint64(3 * (top * width + left))
     return upper, upper + np.uint64(3 * width), real(x - left), real(y - top)
