@@ -23,10 +23,8 @@ from tracker.errors import InputError
 _JPEG_QSCALE = 2
 _BLOCK_PX = 8
 _PIPE_BYTES = 1 << 20
-# Coded pictures that ffmpeg keeps while nobody reads them; eight, its default, are 50 MB of 1080p.
-_QUEUED = 1
 # With two cores both are busy while a video is decoded or coded; several threads then cost a sixth more time, and 40 MB
-# each way; 0: as ffmpeg likes.
+# when coding; 0: as ffmpeg likes.
 CODEC_THREADS = 1 if (os.cpu_count() or 1) <= 2 else 0
 
 
@@ -131,7 +129,7 @@ def decode_frames(
         stream = stream.filter("crop", f"min({wide},iw-{x})", f"min({high},ih-{y})", x, y)
         inner = (slice(ymin - y, ymax - y), slice(xmin - x, xmax - x))
     # PPM: raw RGB that tells its size, which after rotation and cropping nobody else here knows.
-    output = stream.output("pipe:1", format="image2pipe", vcodec="ppm", pix_fmt="rgb24", thread_queue_size=_QUEUED)
+    output = stream.output("pipe:1", format="image2pipe", vcodec="ppm", pix_fmt="rgb24")
     command = output.global_args("-hide_banner", "-nostdin", "-loglevel", "error").compile(cmd=ffmpeg_binary())
     with tempfile.TemporaryFile("w+", errors="replace") as messages:
         count = 0

@@ -132,7 +132,7 @@ def _problems(case: Case, index: int) -> tuple[list[FrameProblem], object, list[
     batch, start = case.batch.problem(frames, states, links), BatchState.of(states, case.batch.device)
     levels = pyramids([frame.image for frame in frames], 2, case.batch.device)
     seen = case.batch.visible(start, start)
-    batch = replace(batch, contrast=case.batch.contrast_term(levels[index], index, start, seen))
+    batch = replace(batch, contrast=case.batch.thinned_term(levels[index], index, start, seen))
     singles = []
     for frame, state, then in zip(frames, states, predicted, strict=True):
         temporal = None if then is None else temporal_term(case.single, then)

@@ -54,6 +54,15 @@ def test_detected_green_and_fitted_red() -> None:
     assert (both[..., 1] > both[..., 0] + 60).any()
 
 
+@pytest.mark.parametrize("width", [1, 2, 40, 75, 76, 200])
+def test_footer_cuts_off_what_does_not_fit(width: int) -> None:
+    pieces = [Text("landmarks 0.52 px", GREEN), Text("overlay 33.1 dB", GREEN)]
+    whole, strip = footer(600, 24, [], pieces), footer(width, 24, [], pieces)
+    assert np.array_equal(strip, whole[:, 600 - width :])
+    whole, strip = footer(600, 24, pieces, []), footer(width, 24, pieces, [])
+    assert np.array_equal(strip, whole[:, :width])
+
+
 def test_footer_sets_text_left_and_right() -> None:
     strip = footer(400, 24, [Text("frame 12", (255, 255, 255))], [Text("ok", GREEN)])
     assert strip.shape == (24, 400, 3)

@@ -235,11 +235,11 @@ class FrameSolver:
     def thinned_term(self, level: ImageLevel, index: int, state: FrameState, seen: "VisibleSamples") -> PhotometricTerm:
         """The photometric term as a frame's own solve takes it, arguments as in `contrast_term`.
 
-        Samples of coarse levels see the same pixels as their neighbours: of level `index` each `index + 1`-th is taken,
-        and counts for as many.
+        Samples of coarse levels see the same pixels as their neighbours: some are taken, and count for as many.
         """
-        term = self.contrast_term(level, index, state, seen.every(index + 1))
-        return replace(term, confidence=(index + 1) * term.confidence)
+        stride = sample_stride(index)
+        term = self.contrast_term(level, index, state, seen.every(stride))
+        return replace(term, confidence=stride * term.confidence)
 
     def contrast_term(
         self, level: ImageLevel, index: int, state: FrameState, seen: "VisibleSamples"
@@ -279,6 +279,14 @@ class FrameSolver:
         light = estimate_light(colours, albedo, normals_cam, weight, prior, inverse_std)
         error = colours - albedo * (sh_basis(normals_cam) @ light.float())
         return replace(state, light=light), float(error.abs().mean())
+
+
+def sample_stride(index: int) -> int:
+    """Which share of the samples a frame's own solve takes at a pyramid level, 0 the full picture: one of so many.
+
+    At most a third, so that of `MIN_SAMPLES` some are left.
+    """
+    return min(index + 1, 3)
 
 
 @dataclass(frozen=True, eq=False)

@@ -140,7 +140,8 @@ def footer(width: int, height: int, left: Sequence[Text], right: Sequence[Text])
 def _put(strip: np.ndarray, picture: np.ndarray, x: int) -> None:
     """Copies a picture of the strip's height into it, as far as it lies within."""
     begin, end = max(x, 0), min(x + picture.shape[1], strip.shape[1])
-    strip[:, begin:end] = picture[:, begin - x : max(end, begin) - x]
+    if begin < end:
+        strip[:, begin:end] = picture[:, begin - x : end - x]
 
 
 # Most figures come again within a few frames, and setting type takes as long as drawing the lines.

@@ -74,8 +74,10 @@ class View:
 
         def span(along: np.ndarray, centre_px: float, side: int) -> slice:
             pixels = camera.focal_px * along / z + centre_px
-            low, high = (math.floor(pixels.min()), math.ceil(pixels.max()))
-            return slice(min(max(low, 0), side), min(max(high, 0), side))
+            low, high = np.clip((pixels.min(), pixels.max()), -1, side + 1)
+            if math.isnan(low):
+                return slice(0, 0)
+            return slice(min(max(math.floor(low), 0), side), min(max(math.ceil(high), 0), side))
 
         return span(y, camera.cy_px, self.size[0]), span(x, camera.cx_px, self.size[1])
 

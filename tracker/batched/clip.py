@@ -11,7 +11,7 @@ from tracker.batched.points import BatchPoints
 from tracker.batched.state import BatchState
 from tracker.batched.surface import BatchSurface, SurfacePoints
 from tracker.clip import ClipModel
-from tracker.frame_solver import FrameSolver
+from tracker.frame_solver import FrameSolver, sample_stride
 from tracker.residuals.prior import GazeSymmetryTerm
 from tracker.samples import SurfaceSamples
 
@@ -60,9 +60,11 @@ class BatchClip:
         samples = BatchPoints.of(clip.sample_points.subset(seen), device)
 
         def level(index: int) -> tuple[BatchPoints, Tensor, Tensor]:
-            ids = (seen % (index + 1) == 0).nonzero()[:, 0]
+            stride = sample_stride(index)
+            ids = (seen % stride == 0).nonzero()[:, 0]
             on_device = ids.to(device)
-            return samples.subset(on_device), clip.contrast[index, seen[ids]].to(device), on_device
+            points = samples if stride == 1 else samples.subset(on_device)
+            return points, clip.contrast[index, seen[ids]].to(device), on_device
 
         return cls(
             clip=clip,

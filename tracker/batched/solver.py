@@ -21,7 +21,7 @@ from tracker.batched.surface import Seen, visible
 from tracker.batched.terms import BatchContrast, BatchLandmarks, masked_median
 from tracker.clip import FrameInput
 from tracker.evidence import Evidence
-from tracker.frame_solver import MAD, MIN_SAMPLES, SIGMA_LIMITS, FrameSolution, FrameSolver
+from tracker.frame_solver import MAD, MIN_SAMPLES, SIGMA_LIMITS, FrameSolution, FrameSolver, sample_stride
 from tracker.image import inside
 from tracker.landmark_set import inter_ocular_px
 from tracker.local_contrast import window_axes_torch
@@ -106,8 +106,8 @@ class BatchSolver:
         pull = pull.to(self.device) * fixed.temporal_inverse_std
         return BatchProblem(fixed, BatchState.of(targets, self.device), pull, landmarks, None)
 
-    def contrast_term(self, level: BatchLevel, index: int, state: BatchState, seen: Seen) -> BatchContrast:
-        """The photometric terms of pictures, their noise taken from their own residuals: `FrameSolver.thinned_term`.
+    def thinned_term(self, level: BatchLevel, index: int, state: BatchState, seen: Seen) -> BatchContrast:
+        """The photometric terms of pictures, their noise taken from their own residuals.
 
         Args:
             level: the pictures at a pyramid level.
@@ -123,7 +123,7 @@ class BatchSolver:
         normals_cam = seen.normals @ state.R.mT
         axes = window_axes_torch(seen.points_cam_m.flatten(0, 1), normals_cam.flatten(0, 1), lens, sigma_m)
         axes = axes.unflatten(0, seen.mask.shape)
-        confidence = (index + 1) * energy.photometric_weight * seen.cosine * seen.mask
+        confidence = sample_stride(index) * energy.photometric_weight * seen.cosine * seen.mask
         unit = torch.ones_like(confidence[:, 0])
         term = BatchContrast(points, target, level, unit, confidence, axes, clip.window)
         error = (term.values(state, clip.fixed.lens) - term.target).abs().flatten(1)
@@ -167,7 +167,7 @@ class BatchSolver:
             elif any(far):
                 seen = self.visible(state, state).where(away, seen)
             asked = asked & (seen.mask.sum(1) >= MIN_SAMPLES)
-            term = self.contrast_term(levels[index], index, state, seen)
+            term = self.thinned_term(levels[index], index, state, seen)
             stages.append((minimise(replace(problem, contrast=term), state, asked, settings), asked))
             state = stages[-1][0].state
         assert seen is not None

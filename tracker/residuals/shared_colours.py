@@ -131,7 +131,7 @@ class SharedColours:
             ids, spread = view.ids.numpy(), lines * (root * inverse[view.ids]).float().numpy()[:, None, None]
             between[ids, :, common + k * size : common + (k + 1) * size] = spread[..., :size]
             own = squared(torch.from_numpy(lines.reshape(-1, lines.shape[2])).double())
-            return own, torch.from_numpy(gradient), 0.5 * float(np.square(whitened).sum()), spread[..., size:]
+            return own, torch.from_numpy(gradient), 0.5 * float(np.square(whitened).sum()), spread[..., size:].copy()
 
         blocks = on_threads(own_blocks, range(len(frames)))
         for view, row, (own, gradient, cost, shared) in zip(self.views, rows, blocks, strict=True):
