@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tracker.allocator import give_freed_memory_back
 from tracker.appearance_fit import frame_lights, view_samples, with_appearance
 from tracker.bundle import BundleProblem, BundleState
 from tracker.camera import Intrinsics
@@ -273,8 +272,6 @@ def _solved_jointly(
     With `wide` the identity has its full spread where its landmarks were measured, else a share of it.
     """
     solver, state = start
-    # What the frames' own solves have freed lies between what is kept.
-    give_freed_memory_back()
     share = 1.0 if wide and task.landmarks.follow_identity else NARROW_SHAPE
     shape_std = share * task.settings.shape_std
     problem = bundle_problem(task, state, landmarks, shape_std, free_offsets=True, with_colours=True)

@@ -282,9 +282,9 @@ class FrameSolver:
 
 
 def sample_stride(index: int) -> int:
-    """Which share of the samples a frame's own solve takes at a pyramid level, 0 the full picture: one of so many.
+    """A frame's own solve takes one of so many samples at a pyramid level, 0 the full picture.
 
-    At most a third, so that of `MIN_SAMPLES` some are left.
+    One of three at least, so that of `MIN_SAMPLES` enough are left.
     """
     return min(index + 1, 3)
 

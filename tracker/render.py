@@ -5,7 +5,6 @@ painted several times. Colours are sRGB in [0, 1]; light and normals are those o
 Review frames, which have to be drawn fast, take `tracker.review_kernels` instead.
 """
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +73,9 @@ class View:
 
         def span(along: np.ndarray, centre_px: float, side: int) -> slice:
             pixels = camera.focal_px * along / z + centre_px
-            low, high = np.clip((pixels.min(), pixels.max()), -1, side + 1)
-            if math.isnan(low):
-                return slice(0, 0)
-            return slice(min(max(math.floor(low), 0), side), min(max(math.ceil(high), 0), side))
+            low, high = np.clip((np.floor(pixels.min()), np.ceil(pixels.max())), 0, side)
+            # Nothing of it in the picture, or vertices that are not numbers.
+            return slice(int(low), int(high)) if low < high else slice(0, 0)
 
         return span(y, camera.cy_px, self.size[0]), span(x, camera.cx_px, self.size[1])
 

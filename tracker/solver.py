@@ -121,7 +121,7 @@ def minimise(problem: Problem[State, Linear], start: State, settings: SolverSett
         The last accepted state, without slack the lowest seen, and the outcome. Never raises for numerical failure.
     """
     state, damping, growth = start, settings.damping, 2.0
-    refused, spare = 0, _SPARE_STEPS if settings.slack else 0
+    limit, spare = settings.max_steps, _SPARE_STEPS if settings.slack else 0
     equations, linearised = problem.linearise(state), state
     costs, dampings = [equations.cost], list[float]()
 
@@ -130,7 +130,7 @@ def minimise(problem: Problem[State, Linear], start: State, settings: SolverSett
 
     if not math.isfinite(equations.cost):
         return ended("non-finite")
-    while len(dampings) - min(refused, spare) < settings.max_steps:
+    while len(dampings) < limit:
         dampings.append(damping)
         step = equations.step(damping)
         if step is None or not bool(torch.isfinite(step).all()):
@@ -144,6 +144,7 @@ def minimise(problem: Problem[State, Linear], start: State, settings: SolverSett
         if math.isfinite(cost) and cost <= min(costs) * (1 + settings.slack):
             small = equations.relative_length(step) < settings.step_tolerance
             if settings.slack:
+                # The cost is not what is followed: it must not raise the damping of a step that was taken.
                 gain = max(gain, 0.5)
             else:
                 small = small or costs[-1] - cost < settings.cost_tolerance * costs[-1]
@@ -153,14 +154,14 @@ def minimise(problem: Problem[State, Linear], start: State, settings: SolverSett
                 return ended("converged")
             damping *= max(1 / 3, 1 - (2 * min(gain, 1.0) - 1) ** 3)
             growth = 2.0
-            if len(dampings) - min(refused, spare) < settings.max_steps:
+            if len(dampings) < limit:
                 # Before the next ones are made: those of a joint solve are large.
                 del equations
                 equations, linearised = problem.linearise(state), state
         else:
             if equations.relative_length(step) < settings.step_tolerance:
                 return ended("converged")
-            refused += 1
+            limit, spare = limit + min(spare, 1), max(spare - 1, 0)
             damping, growth = (damping * _SLACK_GROWTH, 2.0) if settings.slack else (damping * growth, growth * 2)
             if damping > MAX_DAMPING:
                 return ended("converged" if math.isfinite(cost) else "non-finite")

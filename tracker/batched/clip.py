@@ -30,7 +30,8 @@ class BatchClip:
         pairs: (K, 2) closure pairs.
         samples: M surface samples, those that the calibration saw.
         sample_surface: where they lie.
-        levels: samples of each pyramid level, their contrast and their ids, see `FrameSolver.thinned_term`.
+        levels: samples of each pyramid level, their contrast and their places among the M, see
+            `FrameSolver.thinned_term`.
         albedo: (M, 3).
         window: places of the local mean.
     """
@@ -57,14 +58,12 @@ class BatchClip:
         where = clip.samples.surface
         template = clip.landmarks.template
         on_head = SurfaceSamples(template.faces, template.bary)
-        samples = BatchPoints.of(clip.sample_points.subset(seen), device)
 
         def level(index: int) -> tuple[BatchPoints, Tensor, Tensor]:
-            stride = sample_stride(index)
-            ids = (seen % stride == 0).nonzero()[:, 0]
-            on_device = ids.to(device)
-            points = samples if stride == 1 else samples.subset(on_device)
-            return points, clip.contrast[index, seen[ids]].to(device), on_device
+            ids = (seen % sample_stride(index) == 0).nonzero()[:, 0]
+            taken = seen[ids]
+            points = BatchPoints.of(clip.sample_points.subset(taken), device)
+            return points, clip.contrast[index, taken].to(device), ids.to(device)
 
         return cls(
             clip=clip,
@@ -74,7 +73,7 @@ class BatchClip:
             landmark_surface=SurfacePoints.of(surface.model, on_head),
             landmark_rest=template.points.rest.float().to(device),
             pairs=clip.landmarks.pairs.to(device),
-            samples=samples,
+            samples=BatchPoints.of(clip.sample_points.subset(seen), device),
             sample_surface=SurfacePoints.of(surface.model, SurfaceSamples(where.faces[seen], where.bary[seen])),
             levels=tuple(level(index) for index in range(len(clip.contrast))),
             albedo=clip.albedo[seen].to(device),

@@ -55,18 +55,6 @@ class BatchPoints:
             None if points.correctives is None else moved(points.correctives),
         )
 
-    def subset(self, ids: Tensor) -> "BatchPoints":
-        """The points with the given ids."""
-        return BatchPoints(
-            self.rest[ids],
-            self.basis[ids],
-            self.lid_basis[ids],
-            self.weights[ids],
-            self.pivots,
-            self.pivot_basis,
-            None if self.correctives is None else self.correctives[ids],
-        )
-
     def project(self, state: BatchState, lens: Intrinsics) -> Tensor:
         """Pixels (B, N, 2)."""
         cam = self._skin(state).positions @ state.R.mT + state.t[:, None]

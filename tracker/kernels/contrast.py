@@ -40,7 +40,7 @@ def _corner(level: np.ndarray, x: float, y: float) -> tuple[np.uint64, np.uint64
     height, width = level.shape[0], level.shape[1]
     x = min(max(x - real(0.5), real(0)), real(width - 1.001))
     y = min(max(y - real(0.5), real(0)), real(height - 1.001))
-    # Float32 rounds the limit up where a picture is wider than 16,000 pixels.
+    # Float32 may round the limit up to the edge, and nothing here would notice a place behind it.
     left, top = min(int(x), width - 2), min(int(y), height - 2)
     # Unsigned: no look whether an index counts from the end.
     upper = np.uint64(3 * (top * width + left))
@@ -92,21 +92,46 @@ def _sloped_colour(level: np.ndarray, flat: np.ndarray, x: float, y: float) -> _
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _dot(a: _Colour, b: _Colour) -> float:
+    """Sum over the channels of products."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _plus(total: _Colour, weight: float, more: _Colour) -> _Colour:
+    """A weighted colour added to others."""
+    return total[0] + weight * more[0], total[1] + weight * more[1], total[2] + weight * more[2]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _per_mean(colour: _Colour, mean: _Colour, half: float) -> _Colour:
+    """Contrast of a colour: `HALF` of its quotient with the mean."""
+    return half * colour[0] / mean[0], half * colour[1] / mean[1], half * colour[2] / mean[2]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _slope(value: _Colour, mean: _Colour, by_pixel: _Colour, mean_by_pixel: _Colour, half: float) -> _Colour:
+    """Slope of a contrast from those of the colour and of the mean."""
+    return (
+        (half * by_pixel[0] - value[0] * mean_by_pixel[0]) / mean[0],
+        (half * by_pixel[1] - value[1] * mean_by_pixel[1]) / mean[1],
+        (half * by_pixel[2] - value[2] * mean_by_pixel[2]) / mean[2],
+    )
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
 def _contrast(level: np.ndarray, flat: np.ndarray, x: float, y: float, axes: np.ndarray, window: np.ndarray) -> _Colour:
     """Local contrast at a continuous pixel: see `tracker.local_contrast`; the plain colour where there is no window."""
-    r, g, b = _colour(level, flat, x, y)
+    colour = _colour(level, flat, x, y)
     if window.shape[0] == 0:
-        return r, g, b
-    real = level.dtype.type
-    half = real(HALF)
-    mean_r = mean_g = mean_b = real(DARKEST_MEAN)
+        return colour
+    dark = level.dtype.type(DARKEST_MEAN)
+    mean = (dark, dark, dark)
     for k in range(window.shape[0]):
         u, v, w = window[k, 0], window[k, 1], window[k, 2]
-        p, q, s = _colour(level, flat, x + axes[0, 0] * u + axes[0, 1] * v, y + axes[1, 0] * u + axes[1, 1] * v)
-        mean_r += w * p
-        mean_g += w * q
-        mean_b += w * s
-    return half * r / mean_r, half * g / mean_g, half * b / mean_b
+        near = _colour(level, flat, x + axes[0, 0] * u + axes[0, 1] * v, y + axes[1, 0] * u + axes[1, 1] * v)
+        mean = _plus(mean, w, near)
+    return _per_mean(colour, mean, level.dtype.type(HALF))
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
@@ -114,34 +139,25 @@ def _sloped_contrast(
     level: np.ndarray, flat: np.ndarray, x: float, y: float, axes: np.ndarray, window: np.ndarray
 ) -> _Sloped:
     """The same and its slopes by the pixel."""
-    (r, g, b), (rx, gx, bx), (ry, gy, by) = _sloped_colour(level, flat, x, y)
+    colour, by_x, by_y = _sloped_colour(level, flat, x, y)
     if window.shape[0] == 0:
-        return (r, g, b), (rx, gx, bx), (ry, gy, by)
-    real = level.dtype.type
-    half, none = real(HALF), real(0)
-    mean_r = mean_g = mean_b = real(DARKEST_MEAN)
-    mean_rx = mean_gx = mean_bx = mean_ry = mean_gy = mean_by = none
+        return colour, by_x, by_y
+    half, dark, none = level.dtype.type(HALF), level.dtype.type(DARKEST_MEAN), level.dtype.type(0)
+    mean, mean_x, mean_y = (dark, dark, dark), (none, none, none), (none, none, none)
     for k in range(window.shape[0]):
         u, v, w = window[k, 0], window[k, 1], window[k, 2]
-        (p, q, s), (px, qx, sx), (py, qy, sy) = _sloped_colour(
+        near, near_x, near_y = _sloped_colour(
             level, flat, x + axes[0, 0] * u + axes[0, 1] * v, y + axes[1, 0] * u + axes[1, 1] * v
         )
-        mean_r += w * p
-        mean_g += w * q
-        mean_b += w * s
-        mean_rx += w * px
-        mean_gx += w * qx
-        mean_bx += w * sx
-        mean_ry += w * py
-        mean_gy += w * qy
-        mean_by += w * sy
-    over_r, over_g, over_b = 1 / mean_r, 1 / mean_g, 1 / mean_b
-    r, g, b = half * r * over_r, half * g * over_g, half * b * over_b
-    return (
-        (r, g, b),
-        ((half * rx - r * mean_rx) * over_r, (half * gx - g * mean_gx) * over_g, (half * bx - b * mean_bx) * over_b),
-        ((half * ry - r * mean_ry) * over_r, (half * gy - g * mean_gy) * over_g, (half * by - b * mean_by) * over_b),
-    )
+        mean, mean_x, mean_y = _plus(mean, w, near), _plus(mean_x, w, near_x), _plus(mean_y, w, near_y)
+    value = _per_mean(colour, mean, half)
+    return value, _slope(value, mean, by_x, mean_x, half), _slope(value, mean, by_y, mean_y, half)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _less(colour: _Colour, target: np.ndarray, m: int) -> _Colour:
+    """What a colour is off its target."""
+    return colour[0] - target[m, 0], colour[1] - target[m, 1], colour[2] - target[m, 2]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
@@ -158,9 +174,8 @@ def cost(
     flat, window = level.reshape(-1), window.astype(level.dtype)
     total = 0.0
     for m in range(pixels.shape[0]):
-        r, g, b = _contrast(level, flat, pixels[m, 0], pixels[m, 1], axes[m], window)
-        squared = (r - target[m, 0]) ** 2 + (g - target[m, 1]) ** 2 + (b - target[m, 2]) ** 2
-        squared /= 3 * sigma * sigma
+        residual = _less(_contrast(level, flat, pixels[m, 0], pixels[m, 1], axes[m], window), target, m)
+        squared = _dot(residual, residual) / (3 * sigma * sigma)
         total += confidence[m] * squared * _SCALE / (_SCALE + squared)
     return 0.5 * total
 
@@ -197,16 +212,14 @@ def rows(
     flat, window = level.reshape(-1), window.astype(level.dtype)
     total = 0.0
     for m in range(pixels.shape[0]):
-        (r, g, b), (rx, gx, bx), (ry, gy, by) = _sloped_contrast(
-            level, flat, pixels[m, 0], pixels[m, 1], axes[m], window
-        )
-        r, g, b = r - target[m, 0], g - target[m, 1], b - target[m, 2]
-        squared = (r * r + g * g + b * b) / (3 * sigma * sigma)
+        value, by_x, by_y = _sloped_contrast(level, flat, pixels[m, 0], pixels[m, 1], axes[m], window)
+        residual = _less(value, target, m)
+        squared = _dot(residual, residual) / (3 * sigma * sigma)
         shrink = _SCALE / (_SCALE + squared)
         total += confidence[m] * squared * shrink
         weight = shrink * shrink * confidence[m] / (3 * sigma * sigma)
-        m00, m01, m11 = rx * rx + gx * gx + bx * bx, rx * ry + gx * gy + bx * by, ry * ry + gy * gy + by * by
-        b0, b1 = (rx * r + gx * g + bx * b) * weight, (ry * r + gy * g + by * b) * weight
+        m00, m01, m11 = _dot(by_x, by_x), _dot(by_x, by_y), _dot(by_y, by_y)
+        b0, b1 = _dot(by_x, residual) * weight, _dot(by_y, residual) * weight
         l00 = math.sqrt(m00 * weight)
         l10 = m01 * weight / l00 if l00 > 0 else 0.0
         l11 = math.sqrt(max(m11 * weight - l10 * l10, 0.0))
