@@ -333,9 +333,9 @@ def test_frames_come_out_as_by_themselves(case: Case) -> None:
         temporal = None if then is None else temporal_term(case.single, then)
         _solved_alike(case.single, ours, case.single.solve(frame, start, temporal, start.light))
         (alone,) = case.batch.solve([frame], [start], [link])
-        # 1.3e-6 measured: products of one frame and of three are summed up in another order, in float32.
+        # 1.3e-6 and 1.1e-4 measured: products of one frame and of three are summed up in another order, in float32.
         assert float((alone.state.t - ours.state.t).norm()) < 1e-5
-        assert torch.allclose(alone.state.expression, ours.state.expression, atol=1e-4)
+        assert torch.allclose(alone.state.expression, ours.state.expression, atol=1e-3)
 
 
 def test_a_frame_without_anything_keeps_its_state(case: Case) -> None:
