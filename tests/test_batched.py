@@ -301,7 +301,7 @@ def test_visible_samples_are_those_of_single_frames(case: Case) -> None:
 # ---- whole frames
 
 
-def _solved_alike(single: FrameSolver, ours: FrameSolution, theirs: FrameSolution, tight: bool = False) -> None:
+def _solved_alike(single: FrameSolver, ours: FrameSolution, theirs: FrameSolution) -> None:
     apart = np.linalg.norm(fitted478(single, ours.state) - fitted478(single, theirs.state), axis=1)
     # 3e-5 px and 6e-5 mm measured.
     assert np.nanmax(apart) < 5e-3
@@ -316,7 +316,10 @@ def _solved_alike(single: FrameSolver, ours: FrameSolution, theirs: FrameSolutio
     assert ours.evidence is not None
     assert theirs.evidence is not None
     size = theirs.evidence.H.diagonal().sqrt()
-    assert float(((ours.evidence.H - theirs.evidence.H) / (size[:, None] * size)).abs().max()) < 5e-3
+    differences = ((ours.evidence.H - theirs.evidence.H) / (size[:, None] * size)).abs()
+    # 4e-6 measured; where the two ends of a solve lie 2e-3 px apart, 3e-2 at an unknown that few samples tell of.
+    assert float(differences.max()) < 0.1
+    assert float(differences.median()) < 1e-4
     assert float(((ours.evidence.g - theirs.evidence.g) / size).abs().max()) < 0.02
     assert ours.state.R.dtype == ours.evidence.H.dtype == torch.float64
 
