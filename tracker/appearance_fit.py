@@ -58,7 +58,7 @@ def view_samples(
         state, levels = pair
         view = surface_view(clip.model, clip.shape, state)
         camera = (state, clip.intrinsics)
-        visible, normals_head, cosine = sample_visibility(clip.model, clip.samples.surface, view, camera, clip.size)
+        visible, normals_head, _, cosine = sample_visibility(clip.model, clip.samples.surface, view, camera, clip.size)
         pixels = project_state(clip.sample_points, state, clip.intrinsics)
         normals_cam = normals_head @ state.R.float().T
         points = clip.samples.surface.at(clip.model, view.vertices_cam_m(state))

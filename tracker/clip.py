@@ -9,6 +9,7 @@ from torch import Tensor
 from tracker.camera import Intrinsics
 from tracker.head.jaw import turns_jaw
 from tracker.head.model import HeadModel
+from tracker.kernels import visibility as kernels
 from tracker.landmark_set import LandmarkSet, inter_ocular_px
 from tracker.points import PointSet, PointTemplate, point_template
 from tracker.problem import Bounds
@@ -208,8 +209,9 @@ def landmark_facing(landmarks: LandmarkSet, normals_head: Tensor, model: HeadMod
         (N,) float64 in [0.1, 1].
     """
     template = landmarks.template
-    corners = normals_head.double()[model.triangles[template.faces]]
-    normals = torch.nn.functional.normalize((corners * template.bary.double()[..., None]).sum(1), dim=1)
-    position = template.points.rest @ state.R.T + state.t
-    cosine = -((normals @ state.R.T) * torch.nn.functional.normalize(position, dim=1)).sum(1)
-    return (cosine / 0.5).clamp(0.1, 1.0)
+    R, t, *_ = state.arrays
+    places = template.faces.numpy(), template.bary.numpy()
+    facing = kernels.landmark_facing(
+        normals_head.numpy(), model.triangles.numpy(), places, template.points.rest.numpy(), R, t
+    )
+    return torch.from_numpy(facing)

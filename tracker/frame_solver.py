@@ -7,10 +7,10 @@ colours once the geometry is known.
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tracker.appearance import estimate_light
 from tracker.clip import (
     ClipModel,
     FrameInput,
@@ -24,8 +24,9 @@ from tracker.clip import (
 )
 from tracker.evidence import Evidence, frame_evidence
 from tracker.flow import FlowAppearance, flow_term
-from tracker.image import ImageLevel, inside, pyramid, sample
-from tracker.local_contrast import local_contrast, window_axes
+from tracker.image import ImageLevel, inside, pyramid
+from tracker.kernels.light import fitted_light
+from tracker.local_contrast import local_contrast, plain_colours, window_axes
 from tracker.points import PointSet
 from tracker.problem import Bounds, FrameProblem
 from tracker.residuals.landmark import LandmarkTerm
@@ -33,7 +34,7 @@ from tracker.residuals.photometric import PhotometricTerm
 from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
 from tracker.residuals.projection import project_state
 from tracker.settings import EnergySettings, TrackingSettings
-from tracker.shading import SH_CONSTANTS, sh_basis
+from tracker.sh_constants import SH_CONSTANTS
 from tracker.solver import Outcome, SolverSettings, minimise
 from tracker.state import FrameState
 from tracker.surface import SurfaceView, sample_visibility, surface_view
@@ -116,7 +117,7 @@ class FrameSolver:
         return 1 / change_stds(prior_stds(self.clip.model, self.energy), self.tracking)
 
     @cached_property
-    def _landmark_points(self) -> PointSet:
+    def landmark_points(self) -> PointSet:
         """The clip's landmarks in float32, in which products take half the time."""
         return self.clip.landmark_points.single()
 
@@ -171,8 +172,9 @@ class FrameSolver:
         evidence = None if solution is None else frame_evidence(solution, temporal)
         if term is None or seen is None:
             return FrameSolution(state, tuple(outcomes), float("nan"), float("nan"), evidence)
-        correlation = term.correlation(state, self.clip.intrinsics)
-        state, l1 = self._lit(levels[0], state, seen, light_prior)
+        pixels = project_state(term.points, state, self.clip.intrinsics)
+        correlation = term.correlation(state, pixels)
+        state, l1 = self._lit(levels[0], pixels, state, seen, light_prior)
         return FrameSolution(state, tuple(outcomes), correlation, l1, evidence)
 
     def flow(self, frame: FrameInput, state: FrameState) -> LandmarkTerm | None:
@@ -198,7 +200,7 @@ class FrameSolver:
             return ()
         clip = self.clip
         facing = landmark_facing(clip.landmarks, view.normals_head, clip.model, state)
-        return (landmark_term(clip.landmarks, self._landmark_points, frame, facing, self.energy),)
+        return (landmark_term(clip.landmarks, self.landmark_points, frame, facing, self.energy),)
 
     def _problem(
         self, frame: FrameInput, state: FrameState, temporal: GaussianTerm | None, view: SurfaceView
@@ -224,13 +226,12 @@ class FrameSolver:
         clip = self.clip
         view = view or surface_view(clip.model, clip.shape, state)
         camera = (state, clip.intrinsics)
-        seen, normals, cosine = sample_visibility(clip.model, clip.samples.surface, view, camera, clip.size)
+        seen, normals, points, cosine = sample_visibility(clip.model, clip.samples.surface, view, camera, clip.size)
         pixels = project_state(clip.sample_points, state, clip.intrinsics)
         ids = (seen & (clip.seen > 0) & inside(pixels, clip.size)).nonzero()[:, 0]
         if len(ids) < MIN_SAMPLES:
             return None
-        points_cam = clip.samples.surface.at(clip.model, view.vertices_cam_m(state))
-        return VisibleSamples(ids, normals[ids], points_cam[ids], cosine[ids], view.vertices_head_m)
+        return VisibleSamples(ids, normals[ids], points[ids], cosine[ids], view.vertices_head_m)
 
     def thinned_term(self, level: ImageLevel, index: int, state: FrameState, seen: "VisibleSamples") -> PhotometricTerm:
         """The photometric term as a frame's own solve takes it, arguments as in `contrast_term`.
@@ -264,21 +265,20 @@ class FrameSolver:
         return PhotometricTerm(points, seen.normals, target, level, sigma, confidence, axes=axes)
 
     def _lit(
-        self, level: ImageLevel, state: FrameState, seen: "VisibleSamples", prior: Tensor
+        self, level: ImageLevel, pixels: Tensor, state: FrameState, seen: "VisibleSamples", prior: Tensor
     ) -> tuple[FrameState, float]:
-        """The frame's light, fitted to its colours around the light before, and the mean absolute colour error."""
+        """The frame's light, fitted to its colours around the light before, and the mean absolute colour error.
+
+        `pixels` (M, 2) are those of the visible samples at the level.
+        """
         clip = self.clip
-        pixels = project_state(clip.sample_points.subset(seen.ids), state, clip.intrinsics)
-        colours, albedo = sample(level.pixels, pixels)[0], clip.albedo[seen.ids]
         normals_cam = seen.normals @ state.R.float().T
-        residual = (colours - albedo * (sh_basis(normals_cam) @ prior.float())).abs().mean(1)
-        sigma = max(MAD * float(residual.median()), SIGMA_LIMITS[0])
-        weight = seen.cosine / sigma**2 / (1 + (residual / (3 * sigma)) ** 2) ** 2
         # Light is slow, in units of the ambient coefficient (1 / the first basis constant).
-        inverse_std = torch.full((9,), SH_CONSTANTS[0] / self.tracking.light_std, dtype=torch.float64)
-        light = estimate_light(colours, albedo, normals_cam, weight, prior, inverse_std)
-        error = colours - albedo * (sh_basis(normals_cam) @ light.float())
-        return replace(state, light=light), float(error.abs().mean())
+        inverse_std = np.full(9, SH_CONSTANTS[0] / self.tracking.light_std)
+        colours = plain_colours(level, pixels)
+        samples = (part.numpy() for part in (colours, clip.albedo[seen.ids], normals_cam, seen.cosine))
+        light, error = fitted_light(*samples, np.ascontiguousarray(prior.numpy()), inverse_std, (SIGMA_LIMITS[0], MAD))
+        return replace(state, light=torch.from_numpy(light)), error
 
 
 def sample_stride(index: int) -> int:

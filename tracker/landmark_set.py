@@ -107,12 +107,12 @@ class LandmarkSet:
 
     def targets(self, dense_px: np.ndarray, sparse_px: np.ndarray | None) -> Tensor:
         """Detected points (N, 2) in this set's order, from (478, 2) and (68, 2) arrays."""
-        parts = [torch.from_numpy(dense_px)[self.dense]]
+        parts = [dense_px[self.dense.numpy()]]
         if len(self.sparse):
             if sparse_px is None:
                 raise ValueError("this set has iBUG points, so 68 detected points are needed")
-            parts.append(torch.from_numpy(sparse_px)[self.sparse])
-        return torch.cat(parts).to(torch.float64)
+            parts.append(sparse_px[self.sparse.numpy()])
+        return torch.from_numpy(np.concatenate(parts).astype(np.float64))
 
 
 def _template(model: HeadModel, faces: Tensor, bary: Tensor) -> PointTemplate:

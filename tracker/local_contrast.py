@@ -78,6 +78,13 @@ def local_contrast(level: ImageLevel, pixels: Tensor, axes: Tensor) -> Tensor:
     return torch.from_numpy(out)
 
 
+def plain_colours(level: ImageLevel, pixels: Tensor) -> Tensor:
+    """Bilinear colours (N, 3) at continuous pixels (N, 2) of a level, on the CPU."""
+    out = np.empty((len(pixels), 3), level.pixels.numpy().dtype)
+    kernels.values(level.pixels.numpy(), pixels.numpy(), np.zeros((len(pixels), 2, 2), out.dtype), PLAIN, out)
+    return torch.from_numpy(out)
+
+
 def local_contrast_torch(level: ImageLevel, pixels: Tensor, axes: Tensor) -> tuple[Tensor, Tensor]:
     """Contrast (N, 3) and its gradient (N, 3, 2) by the pixel, on any device."""
     window = torch.from_numpy(WINDOW).to(pixels)

@@ -1,11 +1,14 @@
 """Accumulation of weighted residuals into dense normal equations."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.linalg.lapack import dposv
 from torch import Tensor
+
+from tracker.kernels import steps
 
 
 @dataclass(eq=False)
@@ -59,17 +62,24 @@ class NormalEquations:
 
     def step(self, damping: float) -> Tensor | None:
         """Minimiser of the damped model over the free unknowns; None where the matrix is not positive definite."""
+        if self.H.device.type == "cpu":
+            allowed = (part.numpy() for part in (self.scale, self.frozen, self.lowest, self.highest))
+            return _unless_singular(steps.damped, self.H.numpy(), self.g.numpy(), damping, *allowed)
         damped = self.H.clone()
         diagonal = damped.diagonal()
         diagonal += damping * (diagonal + self.scale**-2)
-        return bounded_step(damped, self.g, ~self.frozen, self.lowest, self.highest)
+        return bounded_step_torch(damped, self.g, ~self.frozen, self.lowest, self.highest)
 
     def predicted_decrease(self, step: Tensor) -> float:
         """Decrease of the undamped model for a step."""
+        if self.H.device.type == "cpu":
+            return steps.decrease(self.H.numpy(), self.g.numpy(), step.numpy())
         return -float(self.g @ step + 0.5 * step @ (self.H @ step))
 
     def relative_length(self, step: Tensor) -> float:
         """RMS of the step in standard deviations."""
+        if self.H.device.type == "cpu":
+            return steps.relative_length(step.numpy(), self.scale.numpy())
         return float((step / self.scale).square().mean().sqrt())
 
 
@@ -82,10 +92,6 @@ def squared(rows: Tensor) -> Tensor:
         return (rows.T @ rows).to(torch.float64)
     array = rows.numpy()
     return torch.from_numpy(array.T @ array).to(torch.float64)
-
-
-# Unknowns that a step would carry over a bound are set on it and the others solved for again, at most so often.
-_BOUND_PASSES = 5
 
 
 def bounded_step(H: Tensor, g: Tensor, free: Tensor, lowest: Tensor, highest: Tensor) -> Tensor | None:
@@ -105,49 +111,22 @@ def bounded_step(H: Tensor, g: Tensor, free: Tensor, lowest: Tensor, highest: Te
         (P,), or None where the matrix is not positive definite.
     """
     if H.device.type == "cpu":
-        found = _bounded_step(H.numpy(), g.numpy(), free.numpy(), lowest.numpy(), highest.numpy())
-        return None if found is None else torch.from_numpy(found)
+        return _unless_singular(steps.bounded, *(part.numpy() for part in (H, g, free, lowest, highest)))
     return bounded_step_torch(H, g, free, lowest, highest)
 
 
-def _bounded_step(
-    H: np.ndarray, g: np.ndarray, free: np.ndarray, lowest: np.ndarray, highest: np.ndarray
-) -> np.ndarray | None:
-    """`bounded_step` on the CPU: one call of LAPACK a pass costs half of what torch's operations do."""
-    step, moving = np.zeros_like(g), free.copy()
-    for _ in range(_BOUND_PASSES):
-        ids = np.flatnonzero(moving)
-        if len(ids) == 0:
-            break
-        resting = np.where(moving, 0.0, step)
-        right = g[ids] + H[ids] @ resting if resting.any() else g[ids]
-        # Turned round, which a symmetric matrix does not mind: LAPACK takes columns, and copies rows.
-        _, solution, info = dposv(H[np.ix_(ids, ids)].T, right, lower=1, overwrite_a=1, overwrite_b=1)
-        if info != 0:
-            return None
-        step[ids] = -solution
-        over = moving & ((step < lowest) | (step > highest))
-        if over.any():
-            np.clip(step, lowest, highest, out=step)
-            moving &= ~over
-            continue
-        # What was set on a bound and would rather come back is let go again.
-        resting = free & ~moving
-        if not resting.any():
-            break
-        slope = H @ step + g
-        inward = ((step <= lowest) & (slope < 0)) | ((step >= highest) & (slope > 0))
-        freed = resting & inward & (lowest < highest)
-        if not freed.any():
-            break
-        moving |= freed
-    return step
+def _unless_singular(solve: Callable[..., np.ndarray], *arguments: Any) -> Tensor | None:
+    """A step as the kernels find it, or None where the matrix is not positive definite."""
+    try:
+        return torch.from_numpy(solve(*arguments))
+    except np.linalg.LinAlgError:
+        return None
 
 
 def bounded_step_torch(H: Tensor, g: Tensor, free: Tensor, lowest: Tensor, highest: Tensor) -> Tensor | None:
     """`bounded_step` on any device."""
     step, moving = torch.zeros_like(g), free.clone()
-    for _ in range(_BOUND_PASSES):
+    for _ in range(steps.BOUND_PASSES):
         ids = moving.nonzero()[:, 0]
         factor, info = torch.linalg.cholesky_ex(H[ids[:, None], ids[None]])
         if int(info) != 0:

@@ -207,6 +207,27 @@ class PointTemplate:
         return PointTemplate(self.faces[keep], self.bary[keep], points, self.shape_basis[keep], self.pivot_basis)
 
 
+def vertex_points(model: HeadModel, shape: Tensor) -> PointSet:
+    """All vertices of the head with an identity (S,), as points in the identity's dtype."""
+    rest = model.rest_vertices(shape)
+    regressor = model.joint_regressor[[JAW, LEFT_EYE, RIGHT_EYE]].to(rest)
+    basis = model.expression_basis.to(rest).contiguous()
+    return PointSet(
+        rest=rest.contiguous(),
+        expression_basis=basis,
+        eyelid_basis=model.eyelid_basis.to(rest).contiguous(),
+        weights=model.skin_weights[:, JAW:].to(rest).contiguous(),
+        pivots=regressor @ rest.contiguous(),
+        pivot_expression=torch.einsum("jv,vke->jke", regressor, basis).contiguous(),
+        correctives=_inner_correctives(model, rest),
+    )
+
+
+def _inner_correctives(model: HeadModel, like: Tensor) -> Tensor | None:
+    """Pose correctives (V, 3, 27) of jaw and eyes; columns of the neck are left out: the tracker does not turn it."""
+    return None if model.pose_correctives is None else model.pose_correctives[:, :, 9:].to(like).contiguous()
+
+
 def point_template(model: HeadModel, faces: Tensor, bary: Tensor, dtype: torch.dtype = torch.float64) -> PointTemplate:
     """Interpolates a head model at surface points.
 

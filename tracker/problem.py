@@ -1,15 +1,18 @@
 """One frame's energy: landmarks, colours, priors and time, under bounds."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tracker.camera import Intrinsics
+from tracker.kernels import energy
 from tracker.kernels import frame as kernels
-from tracker.normal_equations import NormalEquations
+from tracker.local_contrast import PLAIN
+from tracker.normal_equations import NormalEquations, squared
 from tracker.residuals.landmark import LandmarkTerm
 from tracker.residuals.photometric import PhotometricTerm
 from tracker.residuals.prior import GaussianTerm, GazeSymmetryTerm
@@ -63,6 +66,16 @@ class Bounds:
             highest[block] = (limits[:, 1] - value).clamp_min(0)
         return lowest, highest
 
+    def room_arrays(self, state: FrameState) -> tuple[np.ndarray, np.ndarray]:
+        """`room` on the CPU."""
+        nothing = np.zeros(len(self.limits))
+        _, lowest, highest = kernels.box(state.arrays, self.limits, np.zeros(len(nothing), bool), nothing)
+        return lowest, highest
+
+    def retract(self, state: FrameState, step: np.ndarray) -> FrameState:
+        """The state after a step (P,), clamped, on the CPU."""
+        return state.with_arrays(kernels.retract(state.arrays, step, self.limits))
+
     def active(self, state: FrameState, gradient: Tensor) -> Tensor:
         """Unknowns (P,) at a bound that descent would push further out (projected Gauss-Newton).
 
@@ -107,6 +120,10 @@ class FrameProblem:
 
     def linearise(self, state: FrameState) -> NormalEquations:
         """Normal equations of all terms."""
+        return self.linearise_by_term(state) if self._arrays is None else self._linearise_at_once(state)
+
+    def linearise_by_term(self, state: FrameState) -> NormalEquations:
+        """`linearise` for any terms, on any device."""
         equations = NormalEquations.zero(self.scale)
         for landmarks in self.landmarks:
             landmarks.add_to(equations, state, self.intrinsics)
@@ -121,6 +138,12 @@ class FrameProblem:
 
     def cost(self, state: FrameState) -> float:
         """Robust cost of all terms."""
+        if self._arrays is None:
+            return self.cost_by_term(state)
+        return energy.cost(state.arrays, *self._arrays)
+
+    def cost_by_term(self, state: FrameState) -> float:
+        """`cost` for any terms, on any device."""
         cost = sum(term.cost(state, self.intrinsics) for term in self.landmarks)
         if self.photometric is not None:
             cost += self.photometric.cost(state, self.intrinsics)
@@ -128,4 +151,55 @@ class FrameProblem:
 
     def retract(self, state: FrameState, step: Tensor) -> FrameState:
         """The state after a step, clamped to the bounds."""
-        return state.with_arrays(kernels.retract(state.arrays, step.numpy(), self.bounds.limits))
+        return self.bounds.retract(state, step.numpy())
+
+    def _linearise_at_once(self, state: FrameState) -> NormalEquations:
+        assert self._arrays is not None
+        size = len(self.scale)
+        H, g = np.zeros((size, size)), np.zeros(size)
+        box = (self.bounds.limits, self.held.numpy())
+        cost, *allowed = energy.linearise(state.arrays, *self._arrays, *box, self._rows, H, g)
+        equations = NormalEquations(torch.from_numpy(H), torch.from_numpy(g), cost, self.scale, *map(torch.from_numpy, allowed))
+        equations.H += squared(torch.from_numpy(self._rows.reshape(-1, size)))
+        return equations
+
+    @cached_property
+    def _arrays(self) -> tuple[Any, ...] | None:
+        """Landmarks, samples, normal distributions and gaze as the kernels take them; None where they do not."""
+        terms = (*self.landmarks, *([] if self.photometric is None else [self.photometric]))
+        dtypes = {term.points.rest.dtype for term in terms}
+        fits = len(self.landmarks) <= 1 and 1 <= len(self.gaussians) <= 2 and len(dtypes) == 1
+        if not fits or not all(term.compiled for term in terms):
+            return None
+        marks = self.landmarks[0].arrays(self.intrinsics) if self.landmarks else None
+        samples = None if self.photometric is None else self.photometric.arrays(self.intrinsics)
+        present = marks or samples
+        assert present is not None
+        points = (tuple(part[:0] for part in present[0]), *present[1:3])
+        marks = marks or (*points, *_no_landmarks())
+        samples = samples or (*points, *_no_samples(points[0][0].dtype))
+        gaussians = [(term.target.arrays, term.inverse_std.numpy()) for term in self.gaussians]
+        if len(gaussians) == 1:
+            # Compiled for two: the second says nothing.
+            gaussians.append((gaussians[0][0], np.zeros_like(gaussians[0][1])))
+        return marks, samples, tuple(gaussians), (self.gaze.yaw_std, self.gaze.pitch_std)
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        """Room for the rows of all terms, written anew at each linearisation."""
+        assert self._arrays is not None
+        marks, samples, *_ = self._arrays
+        return np.empty((len(marks[3]) + len(marks[5]) + len(samples[6]), 2, len(self.scale)), samples[6].dtype)
+
+
+@cache
+def _no_landmarks() -> tuple[Any, ...]:
+    """What comes after the points of a landmark term that is missing."""
+    return np.empty((0, 2)), np.empty(0), np.empty((0, 2), np.int64), np.empty(0), (1.0, 1.0)
+
+
+@cache
+def _no_samples(dtype: np.dtype) -> tuple[Any, ...]:
+    """What comes after the points of a photometric term that is missing."""
+    level, axes = np.empty((2, 2, 3), dtype), np.empty((0, 2, 2), dtype)
+    return level, axes, PLAIN, np.empty((0, 3), dtype), np.empty(0, dtype), 1.0

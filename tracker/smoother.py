@@ -12,17 +12,15 @@ hardly sees follows its neighbours. The matrix is banded, and the cost linear in
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-import torch
 from scipy.linalg import LinAlgError, solveh_banded
 from scipy.linalg.blas import dsbmv
 from torch import Tensor
 
 from tracker.evidence import Evidence
+from tracker.kernels import band as kernels
 from tracker.problem import Bounds
-from tracker.residuals.prior import GaussianTerm
 from tracker.settings import SmootherSettings
 from tracker.state import FrameState, Layout, spreads
 
@@ -93,13 +91,12 @@ class Smoother:
         fixed = np.repeat(self.held.numpy()[None], len(frames), 0)
         for place, frame in enumerate(frames):
             fixed[place] |= frame.evidence is None and not (linked[place] and linked[place + 1])
-        room = [self.bounds.room(frame.state) for frame in frames]
-        lowest, highest = (np.stack([limits[side].numpy() for limits in room]) for side in (0, 1))
+        room = [self.bounds.room_arrays(frame.state) for frame in frames]
+        lowest, highest = (np.stack([limits[side] for limits in room]) for side in (0, 1))
         steps = system.minimiser(fixed, lowest, highest)
         if steps is None:
             return [frame.state for frame in frames]
-        states = [frame.state.retract(torch.from_numpy(step)) for frame, step in zip(frames, steps, strict=True)]
-        return [self.bounds.clamp(state) for state in states]
+        return [self.bounds.retract(frame.state, step) for frame, step in zip(frames, steps, strict=True)]
 
     def _add_process(self, system: "_System", frames: Sequence[RawFrame], linked: np.ndarray) -> None:
         """Second differences of all unknowns, and weak first ones of those within the head, where frames are linked."""
@@ -114,12 +111,7 @@ class Smoother:
         scalar = np.ones(len(weight), bool)
         for block, later in zip(_ROTATIONS, turned, strict=True):
             scalar[block] = False
-            earlier = later.transpose(0, 2, 1)
-            for f in firsts:
-                system.add_rows(f, block, (-earlier[f], later[f]), change[f, block], walk[block])
-            for f in seconds:
-                jacobians = (earlier[f], -later[f] - earlier[f + 1], later[f + 1])
-                system.add_rows(f, block, jacobians, change[f + 1, block] - change[f, block], weight[block])
+            system.add_turns(block, later, change, (firsts, seconds), (walk, weight))
         unknowns = np.flatnonzero(scalar)
         system.add_scalars(firsts, unknowns, _FIRST, change[firsts], walk)
         system.add_scalars(seconds, unknowns, _SECOND, change[seconds + 1] - change[seconds], weight)
@@ -180,14 +172,8 @@ def changes(states: Sequence[FrameState]) -> tuple[np.ndarray, np.ndarray]:
         the head's rotation and the jaw's, by how much an increment of the later state adds to the change. One of the
         earlier state takes the transpose from it (the right Jacobian is the left one's transpose).
     """
-    ones = torch.ones(15 + len(states[0].expression), dtype=torch.float64)
-    change, later = [], []
-    for before, after in pairwise(states):
-        term = GaussianTerm(before, ones)
-        jacobian = term.jacobian(after)
-        change.append(term.residual(after).numpy())
-        later.append([jacobian[block, block].numpy() for block in _ROTATIONS])
-    return np.array(change), np.array(later).swapaxes(0, 1)
+    change, later = kernels.changes(tuple(np.stack(part) for part in zip(*(x.arrays for x in states), strict=True)))
+    return change, later
 
 
 class _System:
@@ -207,20 +193,18 @@ class _System:
             self._band[: size - column, first + column] += H[column:, column]
         self._b[place] += evidence.g.numpy() / noise**2
 
-    def add_rows(
-        self, first: int, block: slice, jacobians: Sequence[np.ndarray], residual: np.ndarray, weight: np.ndarray
+    def add_turns(
+        self,
+        block: slice,
+        later: np.ndarray,
+        change: np.ndarray,
+        chains: tuple[np.ndarray, np.ndarray],
+        weights: tuple[np.ndarray, np.ndarray],
     ) -> None:
-        """Adds one residual (K,) of consecutive frames' blocks, weighted (K,)."""
-        size = self._shape[1]
-        for later, row_jacobian in enumerate(jacobians):
-            weighted = row_jacobian.T * weight
-            self._b[first + later, block] += weighted @ residual
-            for earlier in range(later + 1):
-                product = weighted @ jacobians[earlier]
-                for row in range(len(product)):
-                    for column in range(row + 1 if earlier == later else len(product)):
-                        offset = (later - earlier) * size + row - column
-                        self._band[offset, (first + earlier) * size + block.start + column] += product[row, column]
+        """Adds first and second differences of the rotation at `block`, see `tracker.kernels.band.add_turns`."""
+        parts = tuple(np.ascontiguousarray(weight[block]) for weight in weights)
+        turned = np.ascontiguousarray(change[:, block])
+        kernels.add_turns(self._band, self._b, block.start, later, turned, chains, parts)
 
     def add_scalars(
         self,

@@ -133,7 +133,7 @@ def minimise(problem: Problem[State, Linear], start: State, settings: SolverSett
     while len(dampings) < limit:
         dampings.append(damping)
         step = equations.step(damping)
-        if step is None or not bool(torch.isfinite(step).all()):
+        if step is None or not math.isfinite(float(step.sum())):
             if damping >= MAX_DAMPING:
                 return ended("singular")
             damping *= 100

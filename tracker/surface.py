@@ -1,6 +1,6 @@
 """Visibility and normals of surface samples in a state: the one rasterisation a frame costs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -9,8 +9,11 @@ from torch import Tensor
 
 from tracker.camera import Intrinsics
 from tracker.head.model import HeadModel, vertex_normals
+from tracker.kernels.visibility import seen_points
+from tracker.points import PointSet, vertex_points
 from tracker.rasterizer import rasterize
-from tracker.rasterizer.fragments import Fragments, visible_points
+from tracker.rasterizer.fragments import VISIBILITY_TOLERANCE_M, Fragments
+from tracker.residuals.projection import positions_array
 from tracker.samples import SurfaceSamples
 from tracker.state import FrameState
 
@@ -39,28 +42,30 @@ class SurfaceView:
 
 def surface_view(model: HeadModel, shape: Tensor, state: FrameState) -> SurfaceView:
     """Vertices and normals of the head in a state."""
-    subject, no_shape = _subject_head(model, shape)
-    params = state.head_params(no_shape)
-    as_float = type(params)(**{name: value.float() for name, value in vars(params).items() if value is not None})
-    vertices = subject.vertices(as_float)
+    vertices = torch.from_numpy(positions_array(_subject_points(model, shape), state))
     return SurfaceView(vertices, vertex_normals(vertices, model.triangles))
 
 
 @lru_cache(maxsize=2)
-def _subject_head(model: HeadModel, shape: Tensor) -> tuple[HeadModel, Tensor]:
-    """The head with an identity put into its template, and the empty code that is left; kept for a clip's next frames.
+def _subject_points(model: HeadModel, shape: Tensor) -> PointSet:
+    """The vertices of the head with an identity; kept for a clip's next frames.
 
     Model and code are known by identity, and neither is ever changed in place.
     """
-    shaped = replace(model, template=model.rest_vertices(shape.float()))
-    return shaped.with_modes(0, model.expression_count), shape[:0]
+    return vertex_points(model, shape.float())
 
 
 def depth_buffer(
-    model: HeadModel, view: SurfaceView, state: FrameState, intrinsics: Intrinsics, size: tuple[int, int]
+    model: HeadModel,
+    view: SurfaceView,
+    state: FrameState,
+    intrinsics: Intrinsics,
+    size: tuple[int, int],
+    cull_back: bool = False,
 ) -> Fragments:
-    """Rasterises the head at (height, width), without barycentric coordinates."""
-    return rasterize(view.vertices_cam_m(state).numpy(), model.triangles.numpy(), intrinsics, size, weights=False)
+    """Rasterises the head at (height, width), without barycentric coordinates; `cull_back` as in `rasterize`."""
+    vertices, triangles = view.vertices_cam_m(state).numpy(), model.triangles.numpy()
+    return rasterize(vertices, triangles, intrinsics, size, cull_back=cull_back, weights=False)
 
 
 def sample_visibility(
@@ -69,7 +74,7 @@ def sample_visibility(
     view: SurfaceView,
     camera: tuple[FrameState, Intrinsics],
     size: tuple[int, int],
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Which samples the camera sees.
 
     Args:
@@ -80,16 +85,19 @@ def sample_visibility(
         size: (height, width) of the picture.
 
     Returns:
-        visible (N,) bool, normals (N, 3) float32 in head space, cosine (N,) of the angle to the line of sight.
+        visible (N,) bool; float32 normals (N, 3) in head space, points (N, 3) metres in the camera frame, and cosine (N,)
+        of the angle to the line of sight.
     """
     state, intrinsics = camera
     factor = VISIBILITY_SIZE / max(size)
     small = intrinsics.scaled(factor)
     height, width = (max(1, round(side * factor)) for side in size)
-    fragments = depth_buffer(model, view, state, small, (height, width))
-    normals = torch.nn.functional.normalize(samples.at(model, view.normals_head), dim=1)
-    points_cam = samples.at(model, view.vertices_cam_m(state))
-    normals_cam = normals @ state.R.float().T
-    cosine = -(normals_cam * torch.nn.functional.normalize(points_cam, dim=1)).sum(1)
-    seen = visible_points(fragments, points_cam.numpy(), normals_cam.numpy(), small, min_cosine=MIN_COSINE)
-    return torch.from_numpy(np.asarray(seen)), normals, cosine
+    # A head is closed but for its neck: whatever hides a sample, its front comes first.
+    fragments = depth_buffer(model, view, state, small, (height, width), cull_back=True)
+    R, t, *_ = state.arrays
+    mesh = view.vertices_head_m.numpy(), view.normals_head.numpy(), model.triangles.numpy()
+    camera = np.array([small.focal_px, small.cx_px, small.cy_px])
+    places = samples.faces.numpy(), samples.bary.numpy()
+    limits = VISIBILITY_TOLERANCE_M, MIN_COSINE
+    seen, *rest = (torch.from_numpy(x) for x in seen_points(mesh, places, R, t, camera, fragments.depth_m, *limits))
+    return seen, *rest

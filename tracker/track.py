@@ -157,9 +157,10 @@ def _jumped(solver: FrameSolver, frame: FrameInput, predicted: FrameState) -> bo
     """Whether the detected face is far from the predicted one."""
     if frame.dense_px is None:
         return False
-    fitted = project_state(solver.clip.landmark_points, predicted, solver.clip.intrinsics)
+    fitted = project_state(solver.landmark_points, predicted, solver.clip.intrinsics)
     targets = solver.clip.landmarks.targets(frame.dense_px, frame.sparse_px)
-    return float((fitted - targets).norm(dim=1).median()) > _JUMP * inter_ocular_px(frame.dense_px)
+    distance_px = np.linalg.norm(fitted.numpy() - targets.numpy(), axis=1)
+    return float(np.median(distance_px)) > _JUMP * inter_ocular_px(frame.dense_px)
 
 
 def _restart(solver: FrameSolver, frame: FrameInput, last: FrameState | None) -> FrameState | None:

@@ -23,6 +23,7 @@ from tracker.kernels.options import FAST
 
 Pose = tuple[Any, ...]
 Surface = tuple[Any, ...]
+Joints = tuple[np.ndarray, np.ndarray, np.ndarray]
 _EYE_COLUMNS = 9
 _LID_COLUMNS = 13
 _EXPRESSION_COLUMNS = 15
@@ -36,7 +37,7 @@ def posed(
     eyes: np.ndarray,
     lids: np.ndarray,
     expression: np.ndarray,
-    joints: tuple[np.ndarray, np.ndarray, np.ndarray],
+    joints: Joints,
     camera: np.ndarray,
 ) -> Pose:
     """The pose of a state.
@@ -135,6 +136,15 @@ def _place(surface: Surface, pose: Pose, n: int, unposed: np.ndarray, transform:
                     transform[a, b] += w * delta
                     moved += w * delta * (unposed[b] - pivots[j, b])
         head[a] = moved
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def place(surface: Surface, pose: Pose, head: np.ndarray) -> None:
+    """Writes the head-space positions (N, 3) of all points."""
+    dtype = head.dtype
+    unposed, transform = np.empty(3, dtype), np.empty((3, 3), dtype)
+    for n in range(head.shape[0]):
+        _place(surface, pose, n, unposed, transform, head[n])
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)

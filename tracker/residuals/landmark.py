@@ -7,6 +7,7 @@ eye-closure loss of Feng et al., DECA, SIGGRAPH 2021, section 4.2, equation 8).
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,16 @@ from torch import Tensor
 
 from tracker.camera import Intrinsics
 from tracker.kernels import landmarks as kernels
+from tracker.kernels.energy import LandmarkArrays
 from tracker.normal_equations import NormalEquations, squared
 from tracker.points import PointSet
-from tracker.residuals.projection import linearise_projection, linearised_arrays, project_state, projected_array
+from tracker.residuals.projection import (
+    linearise_projection,
+    linearised_arrays,
+    point_arrays,
+    project_state,
+    projected_array,
+)
 from tracker.robust import Kernel, huber
 from tracker.state import FrameState
 
@@ -53,11 +61,9 @@ class LandmarkTerm:
 
     def cost(self, state: FrameState, intrinsics: Intrinsics) -> float:
         """Half the robust, confidence-weighted sum of squares."""
-        if not self._compiled:
+        if not self.compiled:
             return self.cost_torch(state, intrinsics)
-        targets, confidence, pairs, pair_confidence = self._arrays
-        pixels, sigmas = projected_array(self.points, state, intrinsics), (self.sigma_px, self.pair_sigma_px)
-        return kernels.cost(pixels, targets, confidence, pairs, pair_confidence, sigmas)
+        return kernels.cost(projected_array(self.points, state, intrinsics), *self._arrays)
 
     def cost_torch(self, state: FrameState, intrinsics: Intrinsics) -> float:
         """`cost` on any device."""
@@ -68,14 +74,12 @@ class LandmarkTerm:
 
     def add_to(self, equations: NormalEquations, state: FrameState, intrinsics: Intrinsics) -> None:
         """Linearises both residuals and adds them."""
-        if not self._compiled:
+        if not self.compiled:
             self.add_to_torch(equations, state, intrinsics)
             return
         room = (len(self.points) + len(self.pairs), len(equations.g))
         pixels, rows, _ = linearised_arrays(self.points, state, intrinsics, None, room)
-        targets, confidence, pairs, pair_confidence = self._arrays
-        sigmas, gradient = (self.sigma_px, self.pair_sigma_px), equations.g.numpy()
-        equations.cost += kernels.rows(pixels, rows, targets, confidence, pairs, pair_confidence, sigmas, gradient)
+        equations.cost += kernels.rows(pixels, rows, *self._arrays, equations.g.numpy())
         equations.H += squared(torch.from_numpy(rows.reshape(-1, rows.shape[2])))
 
     def add_to_torch(self, equations: NormalEquations, state: FrameState, intrinsics: Intrinsics) -> None:
@@ -92,13 +96,17 @@ class LandmarkTerm:
             rho, weight = self.kernel(residual.square().sum(1))
             equations.add(residual, rows, weight * confidence, rho * confidence)
 
+    def arrays(self, intrinsics: Intrinsics) -> LandmarkArrays:
+        """The term as `tracker.kernels.energy` takes it."""
+        return (*point_arrays(self.points, intrinsics), *self._arrays)
+
     @property
-    def _compiled(self) -> bool:
-        """Whether the kernel says the same: Huber's, on the CPU."""
+    def compiled(self) -> bool:
+        """Whether the kernels say the same: Huber's, on the CPU."""
         return self.kernel is huber and self.points.rest.device.type == "cpu"
 
     @cached_property
-    def _arrays(self) -> tuple[np.ndarray, ...]:
-        """Targets, confidence, pairs and their confidence as the kernels take them."""
+    def _arrays(self) -> tuple[Any, ...]:
+        """Targets, confidence, pairs, their confidence and both sigmas as the kernels take them."""
         parts = (self.targets_px, self.confidence, self.pairs, self.pair_confidence)
-        return tuple(np.ascontiguousarray(part.numpy()) for part in parts)
+        return (*(np.ascontiguousarray(part.numpy()) for part in parts), (self.sigma_px, self.pair_sigma_px))

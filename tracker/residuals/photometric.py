@@ -13,10 +13,11 @@ from torch import Tensor
 from tracker.camera import Intrinsics
 from tracker.image import ImageLevel, sample
 from tracker.kernels import contrast as kernels
+from tracker.kernels.energy import SampleArrays
 from tracker.local_contrast import PLAIN, WINDOW, local_contrast, local_contrast_torch
 from tracker.normal_equations import NormalEquations, squared
 from tracker.points import PointSet
-from tracker.residuals.projection import linearise_projection, project_state
+from tracker.residuals.projection import linearise_projection, point_arrays, project_state
 from tracker.robust import Kernel, geman_mcclure
 from tracker.shading import sh_basis, sh_basis_gradient
 from tracker.state import FrameState
@@ -87,7 +88,7 @@ class PhotometricTerm:
 
     def cost(self, state: FrameState, intrinsics: Intrinsics) -> float:
         """Half the robust, confidence-weighted sum of squares."""
-        if not self._compiled:
+        if not self.compiled:
             squared = (self.residual(state, intrinsics) / self.sigma).square().mean(1)
             return 0.5 * float((self.kernel(squared)[0] * self.confidence).sum())
         pixels = project_state(self.points, state, intrinsics.scaled(self.level.scale))
@@ -120,7 +121,7 @@ class PhotometricTerm:
         Returns:
             rows (K, P), gradient (P,) float64 and cost.
         """
-        if not self._compiled:
+        if not self.compiled:
             linear = self.linearise(state, intrinsics)
             rho, weight = self.robust_scale(linear.residual)
             root = (weight * self.inverse_variance).sqrt()[:, None]
@@ -142,9 +143,20 @@ class PhotometricTerm:
         )
         return projected.jacobian.flatten(0, 1), torch.from_numpy(gradient), cost
 
+    def arrays(self, intrinsics: Intrinsics) -> SampleArrays:
+        """The term as `tracker.kernels.energy` takes it."""
+        return (
+            *point_arrays(self.points, intrinsics.scaled(self.level.scale)),
+            self.level.pixels.numpy(),
+            *self._window(),
+            self.albedo.numpy(),
+            self.confidence.numpy(),
+            self.sigma,
+        )
+
     @property
-    def _compiled(self) -> bool:
-        """Whether the kernel says the same: contrast (no light) with its robust kernel, on the CPU."""
+    def compiled(self) -> bool:
+        """Whether the kernels say the same: contrast (no light) with its robust kernel, on the CPU."""
         return self.light is None and self.kernel is geman_mcclure and self.albedo.device.type == "cpu"
 
     def robust_scale(self, residual: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,12 +176,15 @@ class PhotometricTerm:
         """Of one channel: the cost is that of the mean over three."""
         return 1 / (3 * self.sigma**2)
 
-    def correlation(self, state: FrameState, intrinsics: Intrinsics) -> float:
+    def correlation(self, state: FrameState, pixels: Tensor) -> float:
         """How alike picture and model are: normalised cross-correlation over all samples and channels, -1 to 1.
 
         A small residual says nothing where both are flat (a grey wall explains smooth skin); correlation does.
+
+        Args:
+            state: of the frame.
+            pixels: (N, 2) where the samples lie in that state, pixels of the level.
         """
-        pixels = project_state(self.points, state, intrinsics.scaled(self.level.scale))
         if self.axes is None:
             seen = sample(self.level.pixels, pixels)[0]
         else:

@@ -18,6 +18,10 @@ from tracker.rotations import skew
 from tracker.state import FrameState
 
 
+# For positions in head space, which do not ask for one.
+_NO_CAMERA = Intrinsics(1.0, 0.0, 0.0)
+
+
 @dataclass(frozen=True, eq=False)
 class ShapeMotion:
     """How points move with the identity.
@@ -59,6 +63,13 @@ def projected_array(points: PointSet, state: FrameState, intrinsics: Intrinsics)
     pixels = np.empty((len(points), 2), points.arrays[0].dtype)
     kernels.project(_surface(points, None), _pose(points, state, intrinsics, None), pixels)
     return pixels
+
+
+def positions_array(points: PointSet, state: FrameState) -> np.ndarray:
+    """Head-space positions (N, 3) on the CPU."""
+    head = np.empty((len(points), 3), points.arrays[0].dtype)
+    kernels.place(_surface(points, None), _pose(points, state, _NO_CAMERA, None), head)
+    return head
 
 
 def linearise_projection(
@@ -142,6 +153,12 @@ def pixels_by_camera(pixels: Tensor, intrinsics: Intrinsics) -> Tensor:
     return torch.cat([(pixels - centre)[..., None], identity], -1)
 
 
+def point_arrays(points: PointSet, intrinsics: Intrinsics) -> tuple[kernels.Surface, kernels.Joints, np.ndarray]:
+    """Surface, joints and camera of points on the CPU, as `tracker.kernels` take them."""
+    pivots, by_expression = points.arrays[5:]
+    return _surface(points, None), (pivots, by_expression, _no_shape(pivots.dtype)[1]), _camera(intrinsics)
+
+
 def _surface(points: PointSet, shape: ShapeMotion | None) -> kernels.Surface:
     arrays = points.arrays
     basis = _no_shape(arrays[0].dtype)[0] if shape is None else shape.basis.numpy()
@@ -151,11 +168,14 @@ def _surface(points: PointSet, shape: ShapeMotion | None) -> kernels.Surface:
 def _pose(points: PointSet, state: FrameState, intrinsics: Intrinsics, shape: ShapeMotion | None) -> kernels.Pose:
     pivots, by_expression = points.arrays[5:]
     by_shape = _no_shape(pivots.dtype)[1] if shape is None else shape.pivots.numpy()
-    camera = np.array([intrinsics.focal_px, intrinsics.cx_px, intrinsics.cy_px])
     R, t, jaw, eyes, lids, expression = state.arrays
     joints = (pivots, by_expression, by_shape)
-    pose: kernels.Pose = kernels.posed(R, t, jaw, eyes, lids, expression, joints, camera)
+    pose: kernels.Pose = kernels.posed(R, t, jaw, eyes, lids, expression, joints, _camera(intrinsics))
     return pose
+
+
+def _camera(intrinsics: Intrinsics) -> np.ndarray:
+    return np.array([intrinsics.focal_px, intrinsics.cx_px, intrinsics.cy_px])
 
 
 @cache
