@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from loguru import logger
 
-from stages import manifest, solver_process
+from stages import manifest, solver_process, solver_start
 from stages.background import stand_back
 from stages.context import Leader, StageContext
 from stages.manifest import Manifest
@@ -37,6 +37,8 @@ class Beside:
     def __init__(self, run: Run, names: Sequence[str]) -> None:
         self.prepared: dict[str, Any] = {}
         self._apart = solver_apart(run, names)
+        if not self._apart:
+            solver_start.end_unused()
         self._run = run
         self._stack = ExitStack()
         self._warming = False

@@ -1,6 +1,6 @@
 """Stage calibration: identity, camera, landmark offsets, light and appearance of the clip, from a few frames."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from tracker.residuals.projection import project_state
 from tracker.shut_lids import shut_frames
 from tracker.state import FrameState
 from tracker.texture import bake_texture
+from tracker.threads import on_threads
 from tracker.track import Past, track_frame
 
 NAME = "calibration"
@@ -110,7 +111,8 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
         logger.warning(f"head model: {note}")
     landmarks = calibrated_landmarks(subject, config, model)
     camera = camera_prior(subject, config)
-    chosen = _choose_frames(subject, config, landmarks, camera, config.calibration.frames)
+    clip = _overview(subject, landmarks, camera)
+    chosen = _choose_frames(subject, config, clip, config.calibration.frames)
     frames = _frames(subject, config, chosen)
     task = _task(subject, config, (model, landmarks), frames, camera)
     pictures = _Pictures(subject, landmarks, frames, chosen)
@@ -123,7 +125,7 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     calibration = solve_appearance(task, geometry)
     if config.calibration.refine_frames:
         wanted = len(chosen) + config.calibration.refine_frames
-        further = [index for index in _choose_frames(subject, config, landmarks, camera, wanted) if index not in chosen]
+        further = [index for index in _choose_frames(subject, config, clip, wanted) if index not in chosen]
         more = _frames(subject, config, further)
         calibration = refine(task, calibration, more)
         chosen, frames = chosen + further, frames + more
@@ -138,59 +140,76 @@ def run(subject: Subject, config: Config, context: StageContext) -> None:
     for level, picture in enumerate(pyramid(frames[0].image, config.tracking.levels)):
         rounded = (picture.pixels.numpy() * 255).round().astype(np.uint8)
         files.write_image(subject.pyramid_dir / f"{level}.png", rounded)
-    shut = _shut_lids(subject, config, task, calibration, chosen)
+    shut = _shut_lids(subject, config, task, calibration, shut_frames(clip.eyes, chosen))
     _write(subject, config, task, calibration, chosen, shut)
     _report(subject, calibration, task, context)
 
 
-def _choose_frames(
-    subject: Subject, config: Config, landmarks: LandmarkSet, camera: CameraPrior, count: int
-) -> list[int]:
+@dataclass(frozen=True, eq=False)
+class _Overview:
+    """What the landmarks say of all N frames.
+
+    Attributes:
+        usable: (N,) bool, a face was found.
+        directions: (N, 2) yaw and pitch of the face, radians; zero without one.
+        eyes: (N,) opening of the eyes in inter-ocular distances, infinite without a face.
+        mouth: (N,) opening of the lips, negative infinity without a face.
+    """
+
+    usable: np.ndarray
+    directions: np.ndarray
+    eyes: np.ndarray
+    mouth: np.ndarray
+
+
+def _overview(subject: Subject, landmarks: LandmarkSet, camera: CameraPrior) -> _Overview:
+    rest = landmarks.template.points.rest[: len(landmarks.dense)].numpy()
+    points = landmarks.dense.numpy()
+
+    def look(index: int) -> tuple[bool, tuple[float, float], float, float]:
+        dense = subject.load_kpt_dense(index)
+        if not is_detected(dense):
+            return False, (0.0, 0.0), np.inf, -np.inf
+        R, _ = initial_pose(rest, dense[points], camera.intrinsics)
+        yaw, pitch = yaw_pitch(R[None])[0]
+        return True, (yaw, pitch), *apertures(dense)
+
+    columns = zip(*on_threads(look, subject.frame_indices()), strict=True)
+    return _Overview(*(np.array(column) for column in columns))
+
+
+def _choose_frames(subject: Subject, config: Config, clip: _Overview, count: int) -> list[int]:
     """The calibration frames: the configured keyframes, filled up with others spread in yaw and pitch.
 
     Raises:
         InputError: a keyframe beyond the clip.
         SubjectError: no face in any frame.
     """
-    indices = subject.frame_indices()
-    beyond = [index for index in config.keyframes if index >= len(indices)]
+    last = len(clip.usable) - 1
+    beyond = [index for index in config.keyframes if index > last]
     if beyond:
-        raise InputError(f"keyframes: {beyond[0]} is beyond the last frame {len(indices) - 1} of {subject.images_dir}")
-    directions, usable = np.zeros((len(indices), 2)), np.zeros(len(indices), bool)
-    eyes, mouth = np.full(len(indices), np.inf), np.full(len(indices), -np.inf)
-    rest = landmarks.template.points.rest[: len(landmarks.dense)].numpy()
-    for index in indices:
-        dense = subject.load_kpt_dense(index)
-        if is_detected(dense):
-            R, _ = initial_pose(rest, dense[landmarks.dense.numpy()], camera.intrinsics)
-            directions[index], usable[index] = yaw_pitch(R[None])[0], True
-            eyes[index], mouth[index] = apertures(dense)
-    if not usable.any():
+        raise InputError(f"keyframes: {beyond[0]} is beyond the last frame {last} of {subject.images_dir}")
+    if not clip.usable.any():
         raise SubjectError(
             f"{subject.kpt_dense_dir}: no face in the frames that are left; lower begin_frames, end_frames"
         )
-    dropped = [index for index in config.keyframes if not usable[index]]
+    dropped = [index for index in config.keyframes if not clip.usable[index]]
     if dropped:
         logger.warning(f"keyframes: no face in {dropped}; left out of the calibration")
     first = list(config.keyframes)
     if config.calibration.frames >= _WITH_EXTREMES:
         # Closed lids and an open mouth show skin that no other frame shows.
-        first += [index for index in (int(eyes.argmin()), int(mouth.argmax())) if index not in first]
-    return spread_frames(directions, usable, first, count)
+        first += [index for index in (int(clip.eyes.argmin()), int(clip.mouth.argmax())) if index not in first]
+    return spread_frames(clip.directions, clip.usable, first, count)
 
 
 def _shut_lids(
-    subject: Subject, config: Config, task: CalibrationTask, calibration: Calibration, chosen: list[int]
+    subject: Subject, config: Config, task: CalibrationTask, calibration: Calibration, further: list[int]
 ) -> list[tuple[FrameInput, FrameState]]:
-    """Further frames with shut lids and their states, each solved on its own; for the appearance alone."""
-    opening = np.full(len(subject.frame_indices()), np.inf)
-    for index in subject.frame_indices():
-        dense = subject.load_kpt_dense(index)
-        if is_detected(dense):
-            opening[index] = apertures(dense)[0]
+    """Further frames, which have shut lids, and their states, each solved on its own; for the appearance alone."""
     solver = FrameSolver(calibration.clip, config.energy, config.tracking, task.held)
     found = []
-    for index in shut_frames(opening, chosen):
+    for index in further:
         frame = frame_input(subject, index, has_sparse(subject))
         tracked = track_frame(solver, frame, Past(None, None, ""))
         if tracked.status == "ok":

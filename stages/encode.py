@@ -41,7 +41,9 @@ class PictureEncoder:
             crf: H.264 constant rate factor.
         """
         self._paths = (mp4, avi)
-        source = ffmpeg.input("pipe:", format="image2pipe", vcodec="mjpeg", framerate=fps, threads=CODEC_THREADS)
+        # By default ffmpeg looks at five seconds of pictures before it codes the first one.
+        options = {"framerate": fps, "threads": CODEC_THREADS, "analyzeduration": 1}
+        source = ffmpeg.input("pipe:", format="image2pipe", vcodec="mjpeg", **options)
         # JPEG is full-range; the conversion to the range that players expect of H.264 is spelt out.
         ranged = source.filter("scale", in_range="full", out_range="tv")
         h264 = {**_H264, "crf": crf, "color_range": "tv", "format": "mp4"}

@@ -19,7 +19,7 @@ TEMPORARY_SUFFIX = atomic_write.TEMPORARY_SUFFIX
 write_atomic = atomic_write.write_atomic
 write_bytes = atomic_write.write_bytes
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -72,7 +72,7 @@ def write_image(path: Path, image: np.ndarray, jpeg_quality: int = 95) -> None:
     """Writes a picture atomically.
 
     Args:
-        path: .png or .jpg.
+        path: .png, .jpg or .bmp.
         image: (H, W, 3) uint8 RGB, (H, W) uint8, or for .png (H, W) uint16.
         jpeg_quality: 1 to 100, for .jpg.
     """
@@ -81,7 +81,8 @@ def write_image(path: Path, image: np.ndarray, jpeg_quality: int = 95) -> None:
         return
     # cvtColor: three times as fast as a reversed view made contiguous.
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-    _, data = cv2.imencode(path.suffix, np.ascontiguousarray(bgr), [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+    options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if path.suffix == ".jpg" else []
+    _, data = cv2.imencode(path.suffix, np.ascontiguousarray(bgr), options)
     write_bytes(path, data.tobytes())
 
 

@@ -31,8 +31,8 @@ RESUMES = True
 # Drawing runs in numba and OpenCV, which release the interpreter lock: a second thread pays, a third waits for cores.
 _THREADS = 2
 _UNDER_WAY = 4
-# Beside the solver, which takes longer for a frame than drawing does, one thread keeps up.
-_THREADS_BESIDE = 1
+# Beside the solver too: it takes as long for a frame as one thread does, and what is left at the end is half of it.
+_THREADS_BESIDE = 2
 
 
 def config_part(config: Config) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import gc
 import os
 import pickle
 import queue
-import subprocess
 import sys
 import threading
 import traceback
@@ -26,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from loguru import logger
 
-from stages.manifest import ROOT
+from stages import solver_start
 from tracker.allocator import give_freed_memory_back, share_one_heap
 from tracker.errors import SubjectError
 
@@ -34,8 +33,19 @@ if TYPE_CHECKING:
     from loguru import Message, Record
 
 STAGES = ("calibration", "tracking")
-# Not `-m`: as `__main__` this module's classes would be others than those that the pickles name.
-_START = "import sys; from stages import solver_process; solver_process.main(sys.argv[1], sys.argv[2])"
+
+
+@dataclass(frozen=True)
+class Serve:
+    """First of all requests: whose stages these will be. It is not answered.
+
+    Attributes:
+        config_path: resolved config file of the subject.
+        device: 'cpu' or 'cuda'.
+    """
+
+    config_path: Path
+    device: str
 
 
 @dataclass(frozen=True)
@@ -101,14 +111,9 @@ class SolverProcess:
     """The process, seen from the run that started it. Use as a context manager."""
 
     def __init__(self, config_path: Path, device: str) -> None:
-        """Starts it for the subject of a resolved config file."""
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, str(config_path), device],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        )
+        """Starts it, if it has not been, for the subject of a resolved config file."""
+        self._process = solver_start.start()
+        self._send(Serve(config_path.absolute(), device))
 
     def __enter__(self) -> "SolverProcess":
         return self
@@ -196,11 +201,12 @@ class _Requests:
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
         self._waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._stage_wanted = threading.Event()
         threading.Thread(target=self._read, name="requests", daemon=True).start()
 
-    def waiting(self) -> bool:
-        """Whether one has come."""
-        return not self._waiting.empty()
+    def stage_wanted(self) -> bool:
+        """Whether one to begin a stage has come."""
+        return self._stage_wanted.is_set()
 
     def next(self) -> Any:
         """Waits for the next one."""
@@ -209,10 +215,13 @@ class _Requests:
     def _read(self) -> None:
         while True:
             try:
-                self._waiting.put(pickle.load(self._pipe))
+                request = pickle.load(self._pipe)
             except (EOFError, pickle.UnpicklingError):
                 # Nobody waits for an answer any more. At once: what is half written has a temporary name.
                 os._exit(0)
+            self._waiting.put(request)
+            if isinstance(request, Begin):
+                self._stage_wanted.set()
 
 
 class _Answers:
@@ -250,14 +259,14 @@ class _Elsewhere:
         self._requests.next()
 
 
-def main(config_path: str, device: str) -> None:
+def main() -> None:
     """Runs stages as they are asked for; an interrupt from the keyboard, which the other process gets too, ends it."""
     share_one_heap()
     with contextlib.suppress(KeyboardInterrupt):
-        _serve(Path(config_path), device)
+        _serve()
 
 
-def _serve(config_path: Path, device: str) -> None:
+def _serve() -> None:
     from stages.pipeline import StageRunner
 
     answers = _Answers(_own_output())
@@ -265,7 +274,8 @@ def _serve(config_path: Path, device: str) -> None:
     logger.remove()
     logger.add(answers.say, level="DEBUG", format="{message}")
     _warm_up(requests)
-    runner = StageRunner.of(config_path, device)
+    first = requests.next()
+    runner = StageRunner.of(first.config_path, first.device)
     while True:
         request = requests.next()
         try:
@@ -287,7 +297,7 @@ def _warm_up(requests: _Requests) -> None:
     from tracker import warm_up
 
     for _ in warm_up.steps():
-        if requests.waiting():
+        if requests.stage_wanted():
             return
 
 

@@ -47,6 +47,7 @@ class Subject:
         self.begin_frames = begin_frames
         self.end_frames = end_frames
         self.given_file: Path | None = None
+        self.image_suffix = ".png"
 
     @classmethod
     def of(cls, config: Config) -> "Subject":
@@ -56,6 +57,7 @@ class Subject:
         folder = actor.with_suffix("") if given else actor
         subject = cls(folder, Path(config.save_folder) / config.config_name, config.begin_frames, config.end_frames)
         subject.given_file = given
+        subject.image_suffix = f".{config.crop_format}"
         return subject
 
     @property
@@ -239,7 +241,7 @@ class Subject:
 
     def image_path(self, number: int) -> Path:
         """Picture by its 1-based number."""
-        return self.images_dir / f"{number:05d}.png"
+        return self.images_dir / f"{number:05d}{self.image_suffix}"
 
     def image_numbers(self) -> list[int]:
         """Numbers of all pictures in images/, in order."""
@@ -304,7 +306,7 @@ class Subject:
 
     def explained_path(self, index: int) -> Path:
         """The picture that a tracked frame explains, copied beside the checkpoint."""
-        return self.explained_dir / f"{index:05d}.png"
+        return self.explained_dir / f"{index:05d}{self.image_suffix}"
 
     def review_path(self, index: int) -> Path:
         """The review frame of a tracked frame."""

@@ -42,12 +42,13 @@ LEGACY_KEYS = frozenset(
 
 # What each profile sets where the file does not. preview is for a first look at a clip: landmarks and one pyramid
 # level of small pictures (on clips with truth a level of 256 pixels alone turned out better than one of 512 alone: it
-# reaches farther), half the samples, one round of calibration, no source, mesh and depth files, small review frames.
+# reaches farther), half the samples, one round of calibration, no source, mesh and depth files, no PNG at all, small review frames.
 PROFILES: dict[str, dict[str, Any]] = {
     "full": {},
     "preview": {
         "source_format": "none",
         "image_size": (256, 256),
+        "crop_format": "bmp",
         "write_meshes": False,
         "write_depth": False,
         "calibration": {"frames": 6, "samples": 1200, "rounds": 1, "joint_steps": 2, "texture_size": 256},
@@ -119,6 +120,11 @@ class Config(BaseModel):
     )
     crop_image: bool = Field(
         True, description="Crop to the head; false: the whole frame, scaled to fit image_size without distortion."
+    )
+    crop_format: Literal["png", "bmp"] = Field(
+        "png",
+        description="Format of images/ frames, both lossless: png is packed, bmp takes three times the disk and a "
+        "tenth of the time.",
     )
     crop: Literal["median", "first"] = Field(
         "median", description="Box from the median landmarks of a sample of the clip, or from the first frame."

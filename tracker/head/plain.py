@@ -126,7 +126,9 @@ class PlainHead:
         # Here, because numba takes a third of a second to import.
         from tracker.kernels.mesh import skin
 
-        rest = self.template + self.expression_basis[..., : len(expression)] @ expression.astype(np.float32)
+        # As one matrix: numpy takes a stack of small ones one by one.
+        basis = self.expression_basis[..., : len(expression)].reshape(self.template.size, len(expression))
+        rest = self.template + (basis @ expression.astype(np.float32)).reshape(-1, 3)
         joints = self.joint_regressor @ rest
         identity = np.eye(3, dtype=np.float32)
         rotations = np.stack([identity, identity, jaw, eyes[0], eyes[1]]).astype(np.float32)
