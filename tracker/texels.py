@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-from scipy import ndimage
 
 from tracker.camera import Intrinsics
 from tracker.head.model import HeadModel
@@ -39,9 +39,16 @@ class Texels:
         return self.fragments.interpolate(values, self.triangles)
 
     def picture(self, values: np.ndarray) -> np.ndarray:
-        """(P, C) texel values as a (size, size, C) picture; gaps take the nearest texel, so that seams do not show."""
+        """(P, C) texel values as a (size, size, C) picture.
+
+        Gaps take the nearest texel, or one hardly farther, so that seams do not show.
+        """
         picture = np.zeros((self.size, self.size, values.shape[1]), np.float32)
         covered = self.fragments.covered
         picture[covered] = values
-        rows, columns = ndimage.distance_transform_edt(~covered, return_distances=False, return_indices=True)
-        return picture[rows, columns]
+        # OpenCV's, because scipy.ndimage takes a sixth of a second to import.
+        gaps = (~covered).astype(np.uint8)
+        _, labels = cv2.distanceTransformWithLabels(gaps, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+        # Labels count the covered texels from 1.
+        nearest = np.flatnonzero(covered)[labels - 1]
+        return picture.reshape(-1, values.shape[1])[nearest]
