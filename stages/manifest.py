@@ -28,7 +28,7 @@ _HASH_THREADS = 2
 # An import statement: the module and its names, or modules. Parsing all sources takes a fifth of a second, this a
 # twentieth of that.
 _IMPORT = re.compile(
-    r"^[ \t]*(?:from[ \t]+([.\w]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n#;]+)|import[ \t]+([^\n#;]+))", re.MULTILINE
+    r"^[ \t]*(?:from[ \t]+([.\w]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n;]+)|import[ \t]+([^\n;]+))", re.MULTILINE
 )
 _COMMENT = re.compile("#.*")
 
@@ -184,16 +184,16 @@ def _source(path: Path, name: str) -> tuple[str, list[str]]:
     """Hash of a source file and the project modules that it imports anywhere, functions included."""
     text = path.read_bytes()
     imported = []
-    for module, names, plain in _IMPORT.findall(text.decode()):
+    for module, names, plain in _IMPORT.findall(_COMMENT.sub("", text.decode())):
         if plain:
             imported += [part.split()[0] for part in plain.split(",")]
             continue
-        dots = len(module) - len(module.lstrip("."))
+        whole, dots = module, len(module) - len(module.lstrip("."))
         if dots:
             package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-            module = ".".join([*package[: len(package) - dots + 1], *filter(None, [module[dots:]])])
-        parts = (part.split() for part in _COMMENT.sub("", names).strip("()").split(","))
-        imported += [module, *(f"{module}.{part[0]}" for part in parts if part)]
+            whole = ".".join([*package[: len(package) - dots + 1], *filter(None, [module[dots:]])])
+        parts = (part.split() for part in names.strip("()").split(","))
+        imported += [whole, *(f"{whole}.{part[0]}" for part in parts if part)]
     ours = [m for m in imported if m.split(".")[0] in ("tracker", "stages")]
     return _hash(text), ours
 

@@ -162,6 +162,7 @@ def test_preview_sets_what_is_not_set(tmp_path: Path) -> None:
     assert (config.calibration.frames, config.calibration.rounds) == (11, 1)
     assert config.source_format == "png"
     assert config.image_size == (256, 256)
+    assert config.crop_format == "bmp"
     assert not config.write_depth
     assert config.review.panel_px == 256
     assert load_config(_saved(tmp_path, config))[0] == config

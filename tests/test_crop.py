@@ -235,6 +235,7 @@ def _extracted(tmp_path: Path, **config: object) -> tuple[Subject, Config]:
     subject = Subject(tmp_path / "in", tmp_path / "out")
     clips.encode(clips.swaying(12, 360), subject.input_dir / "video.mp4")
     made = Config(actor="x", image_size=(128, 128), **config)
+    subject.image_suffix = f".{made.crop_format}"
     pipeline.run_stages(subject, made, ("frames", "crop"), "cpu", False)
     return subject, made
 
@@ -281,6 +282,19 @@ def test_images_come_from_the_video_where_source_is_jpg(tmp_path: Path) -> None:
     assert len(made[0]) == 12
     assert made[0] == made[1]
     assert made[0] == made[2]
+
+
+def test_unpacked_images_have_the_same_pixels_and_another_name(tmp_path: Path) -> None:
+    made = []
+    for name in ("png", "bmp"):
+        Subject(tmp_path / name / "in", tmp_path).save_bbox(np.array([20, 340, 10, 330]))
+        subject, config = _extracted(tmp_path / name, crop_format=name)
+        assert {path.suffix for path in files.list_images(subject.images_dir)} == {f".{name}"}
+        made.append([subject.load_image(index) for index in subject.frame_indices()])
+    np.testing.assert_array_equal(*made)
+    assert config_part(config) != config_part(config.model_copy(update={"crop_format": "png"}))
+    named = Subject.of(config)
+    assert (named.image_path(3).name, named.explained_path(3).name) == ("00003.bmp", "00003.bmp")
 
 
 def test_box_is_the_same_where_frames_stay_in_the_video(tmp_path: Path) -> None:

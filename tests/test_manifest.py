@@ -1,5 +1,6 @@
 """Manifests: what counts as a change, and what code a stage depends on."""
 
+import ast
 import os
 from pathlib import Path
 
@@ -107,6 +108,60 @@ def test_code_version_changes_with_the_source(tmp_path: Path, monkeypatch: pytes
     manifest._source.cache_clear()
     after = manifest.code_version("stages.a")
     assert [name for name in before if before[name] != after[name]] == ["tracker.deep.other"]
+
+
+def _parsed_imports(path: Path, name: str) -> set[str]:
+    """The project modules that a source imports, by Python's own parser."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return {module for module in found if module.split(".")[0] in ("tracker", "stages")}
+
+
+@pytest.mark.parametrize("package", ["tracker", "stages"])
+def test_imports_are_those_that_python_sees(package: str) -> None:
+    sources = sorted((manifest.ROOT / package).rglob("*.py"))
+    assert len(sources) > 30
+    for path in sources:
+        name = ".".join(path.relative_to(manifest.ROOT).with_suffix("").parts).removesuffix(".__init__")
+        assert set(manifest._source(path, name)[1]) == _parsed_imports(path, name), name
+
+
+def test_imports_in_every_form_are_seen(tmp_path: Path) -> None:
+    text = """import os, tracker.a as b, stages.c  # import tracker.not_here
+from tracker import (
+    d,  # of (old) times
+    e as f,
+)
+from . import g
+from ..stages.h import i, j as k; x = 1
+
+def later():
+    if True:
+        from tracker.l.m import n  # noqa
+"""
+    path = tmp_path / "here.py"
+    path.write_text(text)
+    assert set(manifest._source(path, "tracker.sub.here")[1]) == {
+        "tracker.a",
+        "stages.c",
+        "tracker",
+        "tracker.d",
+        "tracker.e",
+        "tracker.sub",
+        "tracker.sub.g",
+        "tracker.stages.h",
+        "tracker.stages.h.i",
+        "tracker.stages.h.j",
+        "tracker.l.m",
+        "tracker.l.m.n",
+    }
 
 
 def test_hashes_of_earlier_runs_stay_valid(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ LEGACY_KEYS = frozenset(
 
 # What each profile sets where the file does not. preview is for a first look at a clip: landmarks and one pyramid
 # level of small pictures (on clips with truth a level of 256 pixels alone turned out better than one of 512 alone: it
-# reaches farther), half the samples, one round of calibration, no source, mesh and depth files, no PNG at all, small review frames.
+# reaches farther), half the samples, one round of calibration, no source, mesh and depth files, no PNG at all, small
+# review frames.
 PROFILES: dict[str, dict[str, Any]] = {
     "full": {},
     "preview": {

@@ -276,8 +276,15 @@ class FrameSolver:
         # Light is slow, in units of the ambient coefficient (1 / the first basis constant).
         inverse_std = np.full(9, SH_CONSTANTS[0] / self.tracking.light_std)
         colours = plain_colours(level, pixels)
-        samples = (part.numpy() for part in (colours, clip.albedo[seen.ids], normals_cam, seen.cosine))
-        light, error = fitted_light(*samples, np.ascontiguousarray(prior.numpy()), inverse_std, (SIGMA_LIMITS[0], MAD))
+        light, error = fitted_light(
+            colours.numpy(),
+            clip.albedo[seen.ids].numpy(),
+            normals_cam.numpy(),
+            seen.cosine.numpy(),
+            np.ascontiguousarray(prior.numpy()),
+            inverse_std,
+            (SIGMA_LIMITS[0], MAD),
+        )
         return replace(state, light=torch.from_numpy(light)), error
 
 

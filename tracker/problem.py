@@ -120,7 +120,8 @@ class FrameProblem:
 
     def linearise(self, state: FrameState) -> NormalEquations:
         """Normal equations of all terms."""
-        return self.linearise_by_term(state) if self._arrays is None else self._linearise_at_once(state)
+        terms = self._arrays
+        return self.linearise_by_term(state) if terms is None else self._linearise_at_once(state, terms)
 
     def linearise_by_term(self, state: FrameState) -> NormalEquations:
         """`linearise` for any terms, on any device."""
@@ -138,9 +139,10 @@ class FrameProblem:
 
     def cost(self, state: FrameState) -> float:
         """Robust cost of all terms."""
-        if self._arrays is None:
+        terms = self._arrays
+        if terms is None:
             return self.cost_by_term(state)
-        return energy.cost(state.arrays, *self._arrays)
+        return energy.cost(state.arrays, terms.marks, terms.samples, terms.gaussians, terms.gaze)
 
     def cost_by_term(self, state: FrameState) -> float:
         """`cost` for any terms, on any device."""
@@ -153,43 +155,61 @@ class FrameProblem:
         """The state after a step, clamped to the bounds."""
         return self.bounds.retract(state, step.numpy())
 
-    def _linearise_at_once(self, state: FrameState) -> NormalEquations:
-        assert self._arrays is not None
+    def _linearise_at_once(self, state: FrameState, terms: "_Arrays") -> NormalEquations:
         size = len(self.scale)
-        H, g = np.zeros((size, size)), np.zeros(size)
-        box = (self.bounds.limits, self.held.numpy())
-        cost, *allowed = energy.linearise(state.arrays, *self._arrays, *box, self._rows, H, g)
-        equations = NormalEquations(torch.from_numpy(H), torch.from_numpy(g), cost, self.scale, *map(torch.from_numpy, allowed))
-        equations.H += squared(torch.from_numpy(self._rows.reshape(-1, size)))
-        return equations
+        H, g, rows = np.zeros((size, size)), np.zeros(size), terms.rows
+        parts = terms.marks, terms.samples, terms.gaussians, terms.gaze
+        held = self.held.numpy()
+        cost, *allowed = energy.linearise(state.arrays, *parts, self.bounds.limits, held, rows, H, g)
+        frozen, lowest, highest = map(torch.from_numpy, allowed)
+        H_all = torch.from_numpy(H) + squared(torch.from_numpy(rows.reshape(-1, size)))
+        return NormalEquations(H_all, torch.from_numpy(g), cost, self.scale, frozen, lowest, highest)
 
     @cached_property
-    def _arrays(self) -> tuple[Any, ...] | None:
-        """Landmarks, samples, normal distributions and gaze as the kernels take them; None where they do not."""
-        terms = (*self.landmarks, *([] if self.photometric is None else [self.photometric]))
-        dtypes = {term.points.rest.dtype for term in terms}
-        fits = len(self.landmarks) <= 1 and 1 <= len(self.gaussians) <= 2 and len(dtypes) == 1
-        if not fits or not all(term.compiled for term in terms):
-            return None
-        marks = self.landmarks[0].arrays(self.intrinsics) if self.landmarks else None
-        samples = None if self.photometric is None else self.photometric.arrays(self.intrinsics)
-        present = marks or samples
-        assert present is not None
-        points = (tuple(part[:0] for part in present[0]), *present[1:3])
-        marks = marks or (*points, *_no_landmarks())
-        samples = samples or (*points, *_no_samples(points[0][0].dtype))
-        gaussians = [(term.target.arrays, term.inverse_std.numpy()) for term in self.gaussians]
+    def _arrays(self) -> "_Arrays | None":
+        """The terms as the kernels take them; None where they do not."""
+        terms: list[LandmarkTerm | PhotometricTerm] = [*self.landmarks]
+        if self.photometric is not None:
+            terms.append(self.photometric)
+        one_dtype = len({term.points.rest.dtype for term in terms}) == 1
+        few = len(self.landmarks) <= 1 and 1 <= len(self.gaussians) <= 2
+        return _Arrays.of(self) if one_dtype and few and all(term.compiled for term in terms) else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Arrays:
+    """A frame's terms as `tracker.kernels.energy` takes them.
+
+    Attributes:
+        marks: landmarks, possibly none.
+        samples: photometric samples, possibly none.
+        gaussians: two normal distributions.
+        gaze: standard deviations between the eyes.
+        rows: room for the rows of all terms, written anew at each linearisation.
+    """
+
+    marks: energy.LandmarkArrays
+    samples: energy.SampleArrays
+    gaussians: energy.GaussianArrays
+    gaze: tuple[float, float]
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, problem: FrameProblem) -> "_Arrays":
+        """Those of a problem with landmarks or samples and one or two normal distributions."""
+        marks = problem.landmarks[0].arrays(problem.intrinsics) if problem.landmarks else None
+        samples = None if problem.photometric is None else problem.photometric.arrays(problem.intrinsics)
+        surface, joints, camera, *_ = marks or samples or ()
+        none = tuple(part[:0] for part in surface), joints, camera
+        dtype = surface[0].dtype
+        marks, samples = marks or (*none, *_no_landmarks()), samples or (*none, *_no_samples(dtype))
+        gaussians = [(term.target.arrays, term.inverse_std.numpy()) for term in problem.gaussians]
         if len(gaussians) == 1:
             # Compiled for two: the second says nothing.
             gaussians.append((gaussians[0][0], np.zeros_like(gaussians[0][1])))
-        return marks, samples, tuple(gaussians), (self.gaze.yaw_std, self.gaze.pitch_std)
-
-    @cached_property
-    def _rows(self) -> np.ndarray:
-        """Room for the rows of all terms, written anew at each linearisation."""
-        assert self._arrays is not None
-        marks, samples, *_ = self._arrays
-        return np.empty((len(marks[3]) + len(marks[5]) + len(samples[6]), 2, len(self.scale)), samples[6].dtype)
+        count = len(marks[3]) + len(marks[5]) + len(samples[6])
+        rows = np.empty((count, 2, len(problem.scale)), dtype)
+        return cls(marks, samples, tuple(gaussians), (problem.gaze.yaw_std, problem.gaze.pitch_std), rows)
 
 
 @cache

@@ -202,9 +202,9 @@ class _System:
         weights: tuple[np.ndarray, np.ndarray],
     ) -> None:
         """Adds first and second differences of the rotation at `block`, see `tracker.kernels.band.add_turns`."""
-        parts = tuple(np.ascontiguousarray(weight[block]) for weight in weights)
+        walk, weight = (np.ascontiguousarray(part[block]) for part in weights)
         turned = np.ascontiguousarray(change[:, block])
-        kernels.add_turns(self._band, self._b, block.start, later, turned, chains, parts)
+        kernels.add_turns(self._band, self._b, block.start, later, turned, chains, (walk, weight))
 
     def add_scalars(
         self,

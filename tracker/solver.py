@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-import torch
 from torch import Tensor
 
 State = TypeVar("State")

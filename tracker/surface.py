@@ -85,8 +85,8 @@ def sample_visibility(
         size: (height, width) of the picture.
 
     Returns:
-        visible (N,) bool; float32 normals (N, 3) in head space, points (N, 3) metres in the camera frame, and cosine (N,)
-        of the angle to the line of sight.
+        visible (N,) bool; float32 normals (N, 3) in head space, points (N, 3) metres in the camera frame, and cosine
+        (N,) of the angle to the line of sight.
     """
     state, intrinsics = camera
     factor = VISIBILITY_SIZE / max(size)
@@ -96,8 +96,8 @@ def sample_visibility(
     fragments = depth_buffer(model, view, state, small, (height, width), cull_back=True)
     R, t, *_ = state.arrays
     mesh = view.vertices_head_m.numpy(), view.normals_head.numpy(), model.triangles.numpy()
-    camera = np.array([small.focal_px, small.cx_px, small.cy_px])
+    lens = np.array([small.focal_px, small.cx_px, small.cy_px])
     places = samples.faces.numpy(), samples.bary.numpy()
-    limits = VISIBILITY_TOLERANCE_M, MIN_COSINE
-    seen, *rest = (torch.from_numpy(x) for x in seen_points(mesh, places, R, t, camera, fragments.depth_m, *limits))
-    return seen, *rest
+    found = seen_points(mesh, places, R, t, lens, fragments.depth_m, VISIBILITY_TOLERANCE_M, MIN_COSINE)
+    seen, normals, points, cosine = map(torch.from_numpy, found)
+    return seen, normals, points, cosine

@@ -1,6 +1,7 @@
 """The smoother's sums over time: changes from frame to frame, and their share of a banded matrix.
 
-A matrix over all frames' unknowns is kept in LAPACK's lower band storage: entry (row, column) at [row - column, column].
+A matrix over all frames' unknowns is kept in LAPACK's lower band storage: entry (row, column) at [row - column,
+column].
 """
 
 import numba

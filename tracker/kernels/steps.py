@@ -108,9 +108,9 @@ def damped(
     lowest: np.ndarray,
     highest: np.ndarray,
 ) -> np.ndarray:
-    """`bounded` with `damping` times the diagonal, and times that of unknowns of standard deviation `scale` (P,), added.
+    """`bounded` with damping: that share of the diagonal, and of what standard deviations `scale` (P,) say, is added.
 
-    The unknowns that are `frozen` (P,) stay.
+    Unknowns that are `frozen` (P,) stay.
     """
     matrix, free = H.copy(), ~frozen
     for p in range(g.shape[0]):

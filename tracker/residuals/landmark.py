@@ -63,7 +63,9 @@ class LandmarkTerm:
         """Half the robust, confidence-weighted sum of squares."""
         if not self.compiled:
             return self.cost_torch(state, intrinsics)
-        return kernels.cost(projected_array(self.points, state, intrinsics), *self._arrays)
+        targets, confidence, pairs, pair_confidence, sigmas = self._arrays
+        pixels = projected_array(self.points, state, intrinsics)
+        return kernels.cost(pixels, targets, confidence, pairs, pair_confidence, sigmas)
 
     def cost_torch(self, state: FrameState, intrinsics: Intrinsics) -> float:
         """`cost` on any device."""
@@ -79,7 +81,9 @@ class LandmarkTerm:
             return
         room = (len(self.points) + len(self.pairs), len(equations.g))
         pixels, rows, _ = linearised_arrays(self.points, state, intrinsics, None, room)
-        equations.cost += kernels.rows(pixels, rows, *self._arrays, equations.g.numpy())
+        targets, confidence, pairs, pair_confidence, sigmas = self._arrays
+        gradient = equations.g.numpy()
+        equations.cost += kernels.rows(pixels, rows, targets, confidence, pairs, pair_confidence, sigmas, gradient)
         equations.H += squared(torch.from_numpy(rows.reshape(-1, rows.shape[2])))
 
     def add_to_torch(self, equations: NormalEquations, state: FrameState, intrinsics: Intrinsics) -> None:

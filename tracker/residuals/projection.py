@@ -17,7 +17,6 @@ from tracker.points import PointSet
 from tracker.rotations import skew
 from tracker.state import FrameState
 
-
 # For positions in head space, which do not ask for one.
 _NO_CAMERA = Intrinsics(1.0, 0.0, 0.0)
 
