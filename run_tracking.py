@@ -6,6 +6,7 @@ Exit codes: 0 all tracked; 1 usage or bad input; 2 a subject failed (the others 
 """
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from stages import solver_start
 
 if __name__ == "__main__":
     solver_start.start_early(sys.argv[1:])
+    # No garbage is made while libraries are loaded.
+    gc.disable()
 
 from loguru import logger
 
@@ -181,4 +184,6 @@ def _leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    gc.freeze()
+    gc.enable()
     _leave(main())

@@ -1,6 +1,7 @@
 """Frames as they were tracked, on their way to the smoother; kept in files, so that a killed run can go on."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from tracker.evidence import Evidence
 from tracker.frame_file import state_arrays, state_from_arrays
 from tracker.npz import DAMAGE, arrays_of, one_line
 from tracker.smoother import RawFrame
+from tracker.state import FrameState
 from tracker.track import TrackedFrame
 
-_STATE = "state."
+# Of a state's unknowns, without the expression.
+_SHAPES = {"R": (3, 3), "t": (3,), "jaw": (3, 3), "eyes": (2, 2), "eyelids": (2,), "light": (9, 3)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +57,15 @@ class RawRecord:
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The record's arrays, as `load` reads them from a file."""
+        """The record's arrays, as `load` reads them from a file; few, because each costs a file's entry."""
         evidence = self.frame.evidence
-        arrays = {f"{_STATE}{name}": value for name, value in state_arrays(self.frame.state).items()}
-        if evidence is not None:
-            arrays |= {"H": evidence.H.numpy(), "g": evidence.g.numpy()}
-        plain = {name: np.array(value) for name, value in vars(self).items() if name != "frame"}
-        return {"cut": np.array(self.frame.cut), **arrays, **plain}
+        numbers = [self.frame.cut, self.correlation, self.photometric_l1, self.steps, self.milliseconds]
+        arrays = {
+            "words": np.array([self.status, self.outcome]),
+            "numbers": np.array(numbers, np.float64),
+            "state": np.concatenate([value.reshape(-1) for value in state_arrays(self.frame.state).values()]),
+        }
+        return arrays if evidence is None else {**arrays, "H": evidence.H.numpy(), "g": evidence.g.numpy()}
 
     @classmethod
     def load(cls, path: Path) -> "RawRecord":
@@ -71,16 +76,28 @@ class RawRecord:
         """
         try:
             arrays = arrays_of(path)
-            names = [key for key in arrays if key.startswith(_STATE)]
-            state = state_from_arrays({key.removeprefix(_STATE): arrays.pop(key) for key in names})
-            held = [torch.from_numpy(arrays.pop(key)) for key in ("H", "g") if key in arrays]
-            cut, poor = bool(arrays.pop("cut")), arrays["status"].item() == "poor"
-            frame = RawFrame(state, Evidence(*held) if held else None, cut, poor)
-            return cls(frame, **{key: value.item() for key, value in arrays.items()})
+            held = [torch.from_numpy(arrays[key]) for key in ("H", "g") if key in arrays]
+            status, outcome = (str(word) for word in arrays["words"])
+            cut, correlation, photometric_l1, steps, milliseconds = arrays["numbers"].tolist()
+            evidence = Evidence(*held) if held else None
+            frame = RawFrame(_state(arrays["state"]), evidence, bool(cut), status == "poor")
+            return cls(frame, status, correlation, photometric_l1, int(steps), outcome, milliseconds)
         except DAMAGE as error:
             raise InputError(
                 f"{path}: not a tracked frame ({one_line(error)}); run tracking again with --force"
             ) from error
+
+
+def _state(values: np.ndarray) -> FrameState:
+    """The state whose unknowns follow each other; all but the expression's length is known."""
+    shapes = dict(_SHAPES)
+    shapes["expression"] = (len(values) - sum(math.prod(shape) for shape in shapes.values()),)
+    arrays, first = {}, 0
+    for field in fields(FrameState):
+        size = math.prod(shapes[field.name])
+        arrays[field.name] = values[first : first + size].reshape(shapes[field.name])
+        first += size
+    return state_from_arrays(arrays)
 
 
 def left_by_a_killed_run(subject: Subject, first: int) -> list[RawRecord]:

@@ -274,6 +274,9 @@ def _serve() -> None:
     logger.remove()
     logger.add(answers.say, level="DEBUG", format="{message}")
     _warm_up(requests)
+    # What has been loaded stays to the end, and need not be looked through again.
+    gc.freeze()
+    gc.enable()
     first = requests.next()
     runner = StageRunner.of(first.config_path, first.device)
     while True:

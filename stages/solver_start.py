@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
-# Not `-m`: as `__main__` that module's classes would be others than those that the pickles name.
-_CODE = "from stages import solver_process; solver_process.main()"
+# Not `-m`: as `__main__` that module's classes would be others than those that the pickles name. Looking for garbage
+# among what libraries load costs a tenth of the time that loading takes; `main` begins to when all is there.
+_CODE = "import gc; gc.disable(); from stages import solver_process; solver_process.main()"
 # Command lines with one of these may well do without.
 _PARTIAL = ("--stages", "--from", "--until", "--dry-run", "--help", "-h")
 

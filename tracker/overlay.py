@@ -49,15 +49,15 @@ def draw_lines(
         thickness: pixels.
     """
     known = np.isfinite(points_px).all(1)
-    fixed = _fixed(np.where(known[:, None], points_px, 0))
+    all_known = bool(known.all())
+    fixed = _fixed(points_px if all_known else np.where(known[:, None], points_px, 0))
     # Whole lines of a kind in one call: cv2 draws them one after another as single calls would.
     for closed, group in groupby(lines, lambda line: line.closed):
         ids = [_ids(line) for line in group]
-        whole = [fixed[i] for i in ids if known[i].all()]
+        broken = [] if all_known else [i for i in ids if not known[i].all()]
+        whole = [fixed[i] for i in ids if all_known or known[i].all()]
         cv2.polylines(image, whole, closed, colour, thickness, cv2.LINE_AA, _SHIFT)
-        for i in ids:
-            if known[i].all():
-                continue
+        for i in broken:
             following = np.roll(i, -1)
             for here, there in zip(i, following if closed else following[:-1], strict=False):
                 if known[here] and known[there]:

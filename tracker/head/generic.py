@@ -1,5 +1,6 @@
 """The embedded default head (docs/generic_head.md)."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,19 @@ def load_generic(path: Path | None = None) -> "HeadModel":
     Raises:
         InputError: the file is missing or damaged.
     """
+    path = GENERIC_HEAD_PATH if path is None else path
+    return _loaded(path, _stamp(path), _stamp(bias_path(path)))
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, _head: tuple[int, int], _bias: tuple[int, int]) -> "HeadModel":
+    """The model of a file, kept as long as neither it nor its bias changes: each stage of a run asks for it."""
     from tracker.head.store import load_head
 
-    path = GENERIC_HEAD_PATH if path is None else path
     return with_bias(load_head(path), bias_path(path))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Time and size of a file, zeros where there is none."""
+    found = path.stat() if path.exists() else None
+    return (found.st_mtime_ns, found.st_size) if found else (0, 0)
