@@ -112,6 +112,24 @@ def test_small_faces_in_1080p(side: int, means: str) -> None:
     assert found_by == means
 
 
+def test_what_found_the_last_face_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = np.full((1080, 1920, 3), 90, np.uint8)
+    small[40:1040, 800:1800] = cv2.resize(clips.portrait(), (1000, 1000), interpolation=cv2.INTER_AREA)
+    looks: list[tuple[int, ...]] = []
+    faces = FaceMesh.faces
+    monkeypatch.setattr(FaceMesh, "faces", lambda mesh, image: looks.append(image.shape[:2]) or faces(mesh, image))
+    with FaceFinder() as finder:
+        first, second = finder.find(small), finder.find(small)
+        assert [means for _, means in (first, second)] == ["detector", "detector"]
+        # The second time nobody looks at the whole picture in vain.
+        assert [shape == (1080, 1920) for shape in looks] == [True, False, False]
+        np.testing.assert_array_equal(first[0][0].points_px, second[0][0].points_px)
+        # Where the detector fails, FaceMesh is asked after it.
+        monkeypatch.setattr(finder, "_detect", lambda image: [])
+        found, means = finder.find(clips.portrait())
+        assert (len(found), means) == (1, "mesh")
+
+
 def test_no_face_is_found_in_nothing() -> None:
     with FaceFinder() as finder:
         assert finder.find(clips.plain(1, (360, 640))[0]) == ([], "")
