@@ -84,7 +84,9 @@ def test_tracking_repeats_bit_by_bit_and_does_not_depend_on_the_number_of_faces(
 
 def test_map_to_68_points_is_sound() -> None:
     assert len(IBUG68_FROM_478) == 68
-    points = ibug68_from_478(_detect(clips.portrait()))
+    detected = _detect(clips.portrait())
+    points = ibug68_from_478(detected)
+    np.testing.assert_array_equal(points, [detected[list(ids)].mean(0) for ids in IBUG68_FROM_478])
     jaw, nose, right_eye, left_eye = points[:17], points[27:36], points[36:42], points[42:48]
     assert (np.diff(jaw[:, 0]) > -1).all()
     assert jaw[:, 1].argmax() in (7, 8, 9)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-# FaceMesh points whose mean stands for each of the 68 iBUG points (jaw, brows, nose, eyes, outer and inner lips).
+# FaceMesh points, one or two, whose mean stands for each of the 68 iBUG points (jaw, brows, nose, eyes, outer and inner lips).
 # Facts from PeizhiYan/Mediapipe_2_Dlib_Landmarks. On a FLAME head the two point definitions differ by 6 to 15 mm on the
 # jaw contour (0 to 16), which slides with yaw in iBUG and does not here, by 3 to 9 mm on brows and nose, and by at most
 # 3 mm at the eyes and most of the lips.
@@ -19,6 +19,7 @@ IBUG68_FROM_478: tuple[tuple[int, ...], ...] = (
 # fmt: on
 
 JAW_68 = range(17)
+_FIRST, _LAST = np.array([(ids[0], ids[-1]) for ids in IBUG68_FROM_478]).T
 
 
 def ibug68_from_478(points_478: np.ndarray) -> np.ndarray:
@@ -30,4 +31,5 @@ def ibug68_from_478(points_478: np.ndarray) -> np.ndarray:
     Returns:
         (68, D) float64.
     """
-    return np.stack([np.asarray(points_478, np.float64)[list(ids)].mean(0) for ids in IBUG68_FROM_478])
+    points = np.asarray(points_478, np.float64)
+    return (points[_FIRST] + points[_LAST]) / 2
