@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -178,8 +179,10 @@ def _one_line(error: BaseException) -> str:
 
 def _leave(code: int) -> NoReturn:
     """Ends the process; taking interpreter and libraries apart first would take a quarter of a second."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # None where the descriptor was closed from the start; broken where the reader has gone.
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
     os._exit(code)
 
 

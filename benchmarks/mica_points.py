@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from stages.files import list_images
 from tracker.camera import to_cv2_pixels
 from tracker.detectors.facemesh import FaceMesh
 from tracker.detectors.scrfd import find_scrfd
@@ -28,7 +29,7 @@ _TRUE = (range(36, 42), range(42, 48), (30,), (48,), (54,))
 
 def pictures(clip: Path) -> Iterator[tuple[int, np.ndarray]]:
     """Number from 0 and RGB picture of every third frame: of images/ where it is there, else of video.mp4."""
-    paths = sorted((clip / "images").glob("*.png"))
+    paths = list_images(clip / "images")
     for number in range(0, len(paths), EVERY):
         yield number, cv2.cvtColor(cv2.imread(str(paths[number])), cv2.COLOR_BGR2RGB)
     if paths:

@@ -127,7 +127,7 @@ def _find_box(pictures: SourcePictures, config: Config, context: StageContext) -
         sample, wanted = [tracked[i] for i in picks], len(picks)
     provider = boxes_provider(config.providers.boxes)
     context.notes["boxes"] = provider.name
-    with FaceFinder(box_opener(provider, context.device)) as finder:
+    with FaceFinder(box_opener(provider, context.device), one_clip=True) as finder:
         bounds = _sample_bounds(finder, pictures.sample(sample), wanted, config.face)
     if not bounds:
         which = f"no frame shows {config.face + 1} faces" if config.face else "no face"

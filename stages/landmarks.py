@@ -225,6 +225,6 @@ def _report(subject: Subject, config: Config, providers: Providers, context: Sta
         f"landmarks: a face in {total - missing} of {total} pictures ({means}); 68 points by {providers.sparse}"
     )
     if missing:
-        first = providers.present.index(False) + 1
-        logger.warning(f"landmarks: no face in {missing} of {total} pictures, the first is {first:05d}.png")
+        first = subject.image_path(providers.present.index(False) + 1).name
+        logger.warning(f"landmarks: no face in {missing} of {total} pictures, the first is {first}")
     context.notes.update(frames=total, missing=missing, sparse=providers.sparse)

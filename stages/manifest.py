@@ -4,8 +4,10 @@ A manifest is a JSON file beside the outputs: the config part, a hash of each in
 a listing of the outputs. It is written twice: when the stage starts (`complete` false) and, last of all, when it ends.
 """
 
+import ast
 import hashlib
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -31,6 +33,8 @@ _IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+([.\w]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n;]+)|import[ \t]+([^\n;]+))", re.MULTILINE
 )
 _COMMENT = re.compile("#.*")
+# Imports that do not begin a line, or go on behind a backslash.
+_UNUSUAL = re.compile(r"\\\n|[;:][ \t]*(?:from|import)\b")
 
 
 @dataclass(frozen=True)
@@ -182,20 +186,42 @@ def _module_path(name: str) -> Path | None:
 @cache
 def _source(path: Path, name: str) -> tuple[str, list[str]]:
     """Hash of a source file and the project modules that it imports anywhere, functions included."""
-    text = path.read_bytes()
+    data = path.read_bytes()
+    text = _COMMENT.sub("", data.decode())
+    # Few sources have imports of another form than ours; those are parsed.
+    statements = _parsed(data) if _UNUSUAL.search(text) else _matched(text)
     imported = []
-    for module, names, plain in _IMPORT.findall(_COMMENT.sub("", text.decode())):
-        if plain:
-            imported += [part.split()[0] for part in plain.split(",")]
-            continue
+    for module, names in statements:
         whole, dots = module, len(module) - len(module.lstrip("."))
         if dots:
             package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
             whole = ".".join([*package[: len(package) - dots + 1], *filter(None, [module[dots:]])])
-        parts = (part.split() for part in names.strip("()").split(","))
-        imported += [whole, *(f"{whole}.{part[0]}" for part in parts if part)]
+        imported += [whole, *(f"{whole}.{part}" for part in names)]
     ours = [m for m in imported if m.split(".")[0] in ("tracker", "stages")]
-    return _hash(text), ours
+    return _hash(data), ours
+
+
+def _matched(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Modules that a source imports, with leading dots where relative, and the names taken from each."""
+    for module, names, plain in _IMPORT.findall(text):
+        if module:
+            yield module, _first_words(names.strip("()"))
+        else:
+            yield from ((part, []) for part in _first_words(plain))
+
+
+def _first_words(names: str) -> list[str]:
+    """`a as b, c` without what follows `as`."""
+    return [words[0] for part in names.split(",") if (words := part.split())]
+
+
+def _parsed(data: bytes) -> Iterator[tuple[str, list[str]]]:
+    """The same by Python's parser."""
+    for node in ast.walk(ast.parse(data)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, []) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or ""), [alias.name for alias in node.names]
 
 
 def _hash(data: bytes) -> str:

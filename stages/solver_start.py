@@ -12,8 +12,12 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 # Not `-m`: as `__main__` that module's classes would be others than those that the pickles name. Looking for garbage
-# among what libraries load costs a tenth of the time that loading takes; `main` begins to when all is there.
-_CODE = "import gc; gc.disable(); from stages import solver_process; solver_process.main()"
+# among what libraries load costs a tenth of the time that loading takes; `main` begins to when all is there. An
+# interrupt from the keyboard, which both processes get, ends this one without a word: the other one says it.
+_CODE = (
+    "import gc, signal; gc.disable(); signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "from stages import solver_process; solver_process.main()"
+)
 # Command lines with one of these may well do without.
 _PARTIAL = ("--stages", "--from", "--until", "--dry-run", "--help", "-h")
 

@@ -158,7 +158,7 @@ def find_clip(subject: Subject) -> Path:
         raise InputError(f"{folder}: several clips ({names}); keep one, or name it video.mp4")
     raise InputError(
         f"{folder}: no video; looked for source/ with pictures, video.mp4 ({' '.join(VIDEO_SUFFIXES[1:5])} …) and one "
-        f"picture (.png .jpg)"
+        f"picture ({' '.join(files.IMAGE_SUFFIXES)})"
     )
 
 

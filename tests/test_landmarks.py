@@ -120,7 +120,7 @@ def test_what_found_the_last_face_is_asked_first(monkeypatch: pytest.MonkeyPatch
     looks: list[tuple[int, ...]] = []
     faces = FaceMesh.faces
     monkeypatch.setattr(FaceMesh, "faces", lambda mesh, image: looks.append(image.shape[:2]) or faces(mesh, image))
-    with FaceFinder() as finder:
+    with FaceFinder(one_clip=True) as finder:
         first, second = finder.find(small), finder.find(small)
         assert [means for _, means in (first, second)] == ["detector", "detector"]
         # The second time nobody looks at the whole picture in vain.
@@ -130,6 +130,12 @@ def test_what_found_the_last_face_is_asked_first(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(finder, "_detect", lambda image: [])
         found, means = finder.find(clips.portrait())
         assert (len(found), means) == (1, "mesh")
+    looks.clear()
+    with FaceFinder() as finder:
+        assert finder.find(small)[1] == finder.find(small)[1] == "detector"
+        # Other pictures are not known to look alike: each is looked at as if it were the only one.
+        assert [shape == (1080, 1920) for shape in looks] == [True, False, True, False]
+        assert finder.find(clips.portrait())[1] == "mesh"
 
 
 def test_no_face_is_found_in_nothing() -> None:

@@ -164,6 +164,23 @@ def later():
     }
 
 
+def test_unusual_imports_are_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "here.py"
+    path.write_text(
+        "import os; import tracker.a\nfrom tracker.b import c, \\\n    d\ntry: import stages.e\nfinally: pass\n"
+    )
+    assert set(manifest._source(path, "tracker.here")[1]) == {
+        "tracker.a",
+        "tracker.b",
+        "tracker.b.c",
+        "tracker.b.d",
+        "stages.e",
+    }
+    plain = tmp_path / "plain.py"
+    plain.write_text('"""Text.\n\nimport numpy,\n"""\n')
+    assert manifest._source(plain, "tracker.plain")[1] == []
+
+
 def test_hashes_of_earlier_runs_stay_valid(tmp_path: Path) -> None:
     """BLAKE2b of 16 bytes, of a file and of a folder's list of names and hashes."""
     (tmp_path / "f").mkdir()

@@ -58,7 +58,7 @@ def test_one_that_nobody_asked_for_is_ended() -> None:
     solver_start.start_early(["--cfg=a.yml"])
     early = solver_start._early[0]
     solver_start.end_unused()
-    assert early.returncode == -9
+    assert early.returncode not in (None, 0)
     solver_start.end_unused()
 
 

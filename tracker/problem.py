@@ -203,7 +203,7 @@ class _Arrays:
         none = tuple(part[:0] for part in surface), joints, camera
         dtype = surface[0].dtype
         marks, samples = marks or (*none, *_no_landmarks()), samples or (*none, *_no_samples(dtype))
-        gaussians = [(term.target.arrays, term.inverse_std.numpy()) for term in problem.gaussians]
+        gaussians = [(term.target.arrays, np.ascontiguousarray(term.inverse_std.numpy())) for term in problem.gaussians]
         if len(gaussians) == 1:
             # Compiled for two: the second says nothing.
             gaussians.append((gaussians[0][0], np.zeros_like(gaussians[0][1])))

@@ -5,10 +5,13 @@ three lights on clay, differ from those of the interpolated normal by two levels
 """
 
 import math
+from pathlib import Path
 
 import numba
 import numpy as np
 
+from tracker import render_kernels
+from tracker.kernels.options import renew
 from tracker.render_kernels import Corners, Place, Real, blend, corners_of, irradiance, texel
 
 # Clay and its lights (camera frame: x right, y down, z forward; directions point from the surface to the light).
@@ -222,3 +225,6 @@ def paint_both(
                 overlay[row, column, c] = np.uint8(shown + half)
                 geometry[row, column, c] = np.uint8(_over(clay[c], clay_alpha, behind) + half)
     return squares, count
+
+
+renew(paint_both, [Path(render_kernels.__file__)])

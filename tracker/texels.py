@@ -46,6 +46,8 @@ class Texels:
         picture = np.zeros((self.size, self.size, values.shape[1]), np.float32)
         covered = self.fragments.covered
         picture[covered] = values
+        if not covered.any():
+            return picture
         # OpenCV's, because scipy.ndimage takes a sixth of a second to import.
         gaps = (~covered).astype(np.uint8)
         _, labels = cv2.distanceTransformWithLabels(gaps, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)

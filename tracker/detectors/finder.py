@@ -48,12 +48,15 @@ class FaceFinder:
     Each of the graphs starts when it is first needed: where one face is tracked throughout, none is.
     """
 
-    def __init__(self, open_boxes: Callable[[], BoxDetector] | None = None) -> None:
+    def __init__(self, open_boxes: Callable[[], BoxDetector] | None = None, one_clip: bool = False) -> None:
         """Nothing is started yet.
 
         Args:
             open_boxes: starts a box detector that is asked before mediapipe's, where FaceMesh finds too few faces.
+            one_clip: the pictures are of one clip, and look alike: what found enough faces in one is asked first in
+                the next. The points of a face differ a little with who has found it.
         """
+        self._one_clip = one_clip
         self._open_boxes = open_boxes
         self._started = ExitStack()
         # Ways to add the faces of a picture; each gives its name. From the quickest to the one that sees most.
@@ -86,7 +89,7 @@ class FaceFinder:
         self._started.close()
 
     def find(self, image: np.ndarray, wanted: int = 1) -> tuple[list[Face], str]:
-        """Faces by the first means that finds enough; the one that last did comes first.
+        """Faces by the first means that finds enough.
 
         Args:
             image: (H, W, 3) uint8 RGB.
@@ -100,8 +103,8 @@ class FaceFinder:
         for look in self._quick:
             means = look(image, faces)
             if len(faces) >= wanted:
-                # Pictures of one clip are alike: what has failed in this one is asked after it in the next.
-                self._quick.sort(key=lambda other: other != look)
+                if self._one_clip:
+                    self._quick.sort(key=lambda other: other != look)
                 return faces, means
         boxes = [box + np.tile(offset, 2) for offset, tile in _tiles(image) for box in self._detect(tile)]
         self._add_around(faces, image, boxes)

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-# FaceMesh points, one or two, whose mean stands for each of the 68 iBUG points (jaw, brows, nose, eyes, outer and inner lips).
-# Facts from PeizhiYan/Mediapipe_2_Dlib_Landmarks. On a FLAME head the two point definitions differ by 6 to 15 mm on the
-# jaw contour (0 to 16), which slides with yaw in iBUG and does not here, by 3 to 9 mm on brows and nose, and by at most
-# 3 mm at the eyes and most of the lips.
+# FaceMesh points, one or two, whose mean stands for each of the 68 iBUG points (jaw, brows, nose, eyes, outer and inner
+# lips). Facts from PeizhiYan/Mediapipe_2_Dlib_Landmarks. On a FLAME head the two point definitions differ by 6 to 15 mm
+# on the jaw contour (0 to 16), which slides with yaw in iBUG and does not here, by 3 to 9 mm on brows and nose, and by
+# at most 3 mm at the eyes and most of the lips.
 # fmt: off
 IBUG68_FROM_478: tuple[tuple[int, ...], ...] = (
     (127,), (234,), (93,), (132, 58), (58, 172), (136,), (150,), (176,), (152,),

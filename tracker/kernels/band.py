@@ -7,6 +7,7 @@ column].
 import numba
 import numpy as np
 
+from tracker.kernels.options import KERNELS, renew
 from tracker.kernels.rotations import differences
 
 
@@ -94,3 +95,6 @@ def add_turns(
     for f in seconds:
         three[0], three[1], three[2] = later[f].T, -later[f] - later[f + 1].T, later[f + 1]
         _add_rows(band, b, f, start, three, change[f + 1] - change[f], weights[1])
+
+
+renew(add_turns, KERNELS)

@@ -11,6 +11,7 @@ import numpy as np
 
 from tracker.kernels import contrast, landmarks
 from tracker.kernels.frame import State, add_gaussian, add_gaze, box, gaussian_cost, gaze_cost
+from tracker.kernels.options import KERNELS, renew
 from tracker.kernels.points import linearise as linearise_points
 from tracker.kernels.points import posed, project
 
@@ -124,3 +125,6 @@ def cost(
         total += gaussian_cost(now, target, inverse_std)
     total += gaze_cost(now[3], gaze)
     return total
+
+
+renew(linearise, KERNELS)

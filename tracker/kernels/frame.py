@@ -7,6 +7,7 @@ Twins of `tracker.residuals.prior`, `tracker.problem.Bounds` and `tracker.state.
 import numba
 import numpy as np
 
+from tracker.kernels.options import KERNELS, renew
 from tracker.kernels.rotations import differences, exp_so3
 
 _EYES, _LIDS, _EXPRESSION = 9, 13, 15
@@ -125,3 +126,6 @@ def retract(now: State, step: np.ndarray, limits: np.ndarray) -> State:
         p = _EXPRESSION + e
         expression[e] = max(min(expression[e] + step[p], limits[p, 1]), limits[p, 0])
     return turned[0] @ now[0], now[1] + step[3:6], turned[1] @ now[2], eyes, lids, expression
+
+
+renew(retract, KERNELS)

@@ -1,12 +1,15 @@
 """A frame's light from its colours: the twin of `tracker.appearance.estimate_light` with its robust weights."""
 
+from pathlib import Path
+
 import numba
 import numpy as np
 
-from tracker.sh_constants import SH_CONSTANTS
+from tracker import sh_constants
+from tracker.kernels.options import renew
 
 _BANDS = 9
-_CONSTANTS = np.array(SH_CONSTANTS)
+_CONSTANTS = np.array(sh_constants.SH_CONSTANTS)
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -85,3 +88,6 @@ def fitted_light(
     for n in range(count):
         total += _error(colours, albedo, basis, light, n)
     return light, total / max(count, 1)
+
+
+renew(fitted_light, [Path(sh_constants.__file__)])

@@ -98,7 +98,7 @@ def bounded(H: np.ndarray, g: np.ndarray, free: np.ndarray, lowest: np.ndarray, 
     return step
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def damped(
     H: np.ndarray,
     g: np.ndarray,
@@ -131,7 +131,7 @@ def decrease(H: np.ndarray, g: np.ndarray, step: np.ndarray) -> float:
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def relative_length(step: np.ndarray, scale: np.ndarray) -> float:
     """RMS of a step (P,) in units of `scale` (P,)."""
     total = 0.0
