@@ -85,7 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_distinct(configs)
         devices = [_device(config.device) for config in configs]
     except InputError as error:
-        solver_start.end_unused()
         logger.error(str(error))
         return BAD_INPUT
     try:
@@ -93,8 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         logger.error("interrupted; the same command continues where it stopped")
         return INTERRUPTED
-    finally:
-        solver_start.end_unused()
     if len(codes) > 1 and any(codes):
         logger.error(f"{len(codes) - codes.count(0)} of {len(codes)} subjects failed")
         return SUBJECT_FAILED
@@ -179,6 +176,7 @@ def _one_line(error: BaseException) -> str:
 
 def _leave(code: int) -> NoReturn:
     """Ends the process; taking interpreter and libraries apart first would take a quarter of a second."""
+    solver_start.end_unused()
     for stream in (sys.stdout, sys.stderr):
         # None where the descriptor was closed from the start; broken where the reader has gone.
         with suppress(OSError, ValueError, AttributeError):

@@ -21,7 +21,7 @@ from benchmarks.track import ROOT, copy_input
 # In the middle of each stage: so many files match this pattern.
 MIDDLES = {
     "frames": ("input/*/source.*.tmp/*", 3),
-    "crop": ("input/*/images/*.[pb][nm][gp]", 5),
+    "crop": ("input/*/images/*", 5),
     "landmarks": ("input/*/kpt_dense/*.npy", 5),
     "calibration": ("output/*/camera/00001.jpg", 1),
     "tracking": ("output/*/checkpoint/*.frame", 5),

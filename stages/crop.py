@@ -34,10 +34,12 @@ _UNDER_WAY = 4
 
 
 def config_part(config: Config) -> dict[str, Any]:
-    """Size and the way the box is found."""
-    part: dict[str, Any] = {"crop_image": config.crop_image, "image_size": list(config.image_size)}
-    if config.crop_format != "png":
-        part["crop_format"] = config.crop_format
+    """Size, format, and the way the box is found."""
+    part: dict[str, Any] = {
+        "crop_image": config.crop_image,
+        "image_size": list(config.image_size),
+        "crop_format": config.crop_format,
+    }
     if config.crop_image:
         part |= {"crop": config.crop, "bbox_scale": config.bbox_scale, "face": config.face}
         part |= {"begin_frames": config.begin_frames, "end_frames": config.end_frames}

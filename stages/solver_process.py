@@ -18,7 +18,7 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -260,13 +260,8 @@ class _Elsewhere:
 
 
 def main() -> None:
-    """Runs stages as they are asked for; an interrupt from the keyboard, which the other process gets too, ends it."""
+    """Runs stages as they are asked for."""
     share_one_heap()
-    with contextlib.suppress(KeyboardInterrupt):
-        _serve()
-
-
-def _serve() -> None:
     from stages.pipeline import StageRunner
 
     answers = _Answers(_own_output())
@@ -274,9 +269,6 @@ def _serve() -> None:
     logger.remove()
     logger.add(answers.say, level="DEBUG", format="{message}")
     _warm_up(requests)
-    # What has been loaded stays to the end, and need not be looked through again.
-    gc.freeze()
-    gc.enable()
     first = requests.next()
     runner = StageRunner.of(first.config_path, first.device)
     while True:
@@ -299,9 +291,16 @@ def _warm_up(requests: _Requests) -> None:
     """Loads libraries and kernels until there is something to do."""
     from tracker import warm_up
 
-    for _ in warm_up.steps():
-        if requests.stage_wanted():
-            return
+    _until_wanted(warm_up.libraries(), requests)
+    # What has been imported stays to the end, and need not be looked through again.
+    gc.freeze()
+    gc.enable()
+    _until_wanted(warm_up.kernels(), requests)
+
+
+def _until_wanted(steps: Iterator[None], requests: _Requests) -> None:
+    while not requests.stage_wanted() and next(steps, StopIteration) is None:
+        pass
 
 
 def _own_output() -> IO[bytes]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 # Not `-m`: as `__main__` that module's classes would be others than those that the pickles name. Looking for garbage
-# among what libraries load costs a tenth of the time that loading takes; `main` begins to when all is there. An
+# among what libraries load costs a tenth of the time that loading takes; `main` begins to when they are there. An
 # interrupt from the keyboard, which both processes get, ends this one without a word: the other one says it.
 _CODE = (
     "import gc, signal; gc.disable(); signal.signal(signal.SIGINT, signal.SIG_DFL); "

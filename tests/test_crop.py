@@ -225,7 +225,7 @@ def test_begin_frames_beyond_the_clip(subject: Subject) -> None:
 
 
 def test_whole_frame_does_not_depend_on_the_box_settings() -> None:
-    assert set(config_part(Config(actor="x", crop_image=False))) == {"crop_image", "image_size"}
+    assert set(config_part(Config(actor="x", crop_image=False))) == {"crop_image", "image_size", "crop_format"}
 
 
 # ---- from the video

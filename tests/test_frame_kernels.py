@@ -253,8 +253,10 @@ def test_turns_over_time_enter_the_band_as_they_would_a_dense_matrix() -> None:
     """Rows of first and second differences, written out for all frames' unknowns at once."""
     rng = np.random.default_rng(3)
     frames, size, start = 5, 8, 2
-    later, change = rng.standard_normal((frames - 1, 3, 3)), rng.standard_normal((frames - 1, 3))
-    walk, weight = rng.uniform(1, 2, 3), rng.uniform(1, 2, 3)
+    later, every_change = rng.standard_normal((frames - 1, 3, 3)), rng.standard_normal((frames - 1, size))
+    weights_of_all = rng.uniform(1, 2, size), rng.uniform(1, 2, size)
+    own = slice(start, start + 3)
+    change, (walk, weight) = every_change[:, own], (part[own] for part in weights_of_all)
     firsts, seconds = np.array([0, 1, 3]), np.array([0])
     rows, right, weights = [], [], []
 
@@ -274,7 +276,7 @@ def test_turns_over_time_enter_the_band_as_they_would_a_dense_matrix() -> None:
     A, r, w = np.concatenate(rows), np.concatenate(right), np.concatenate(weights)
     dense, gradient = A.T @ (w[:, None] * A), A.T @ (w * r)
     stored, b = np.zeros((2 * size + 3, frames * size), order="F"), np.zeros((frames, size))
-    band.add_turns(stored, b, start, later, change, (firsts, seconds), (walk, weight))
+    band.add_turns(stored, b, start, later, every_change, (firsts, seconds), weights_of_all)
     for offset in range(len(stored)):
         diagonal = np.diagonal(dense, -offset)
         np.testing.assert_allclose(stored[offset, : len(diagonal)], diagonal, atol=1e-12)

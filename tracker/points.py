@@ -5,6 +5,7 @@ and skinning weights, interpolated once. Skinning with interpolated weights diff
 only by the spread of the weights inside one triangle (tests/test_points.py measures it).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -209,23 +210,31 @@ class PointTemplate:
 
 def vertex_points(model: HeadModel, shape: Tensor) -> PointSet:
     """All vertices of the head with an identity (S,), as points in the identity's dtype."""
-    rest = model.rest_vertices(shape)
-    regressor = model.joint_regressor[[JAW, LEFT_EYE, RIGHT_EYE]].to(rest)
-    basis = model.expression_basis.to(rest).contiguous()
+    rest, correctives = model.rest_vertices(shape), _inner_correctives(model)
+    joints = _joints_in(model, rest.dtype)
     return PointSet(
         rest=rest.contiguous(),
-        expression_basis=basis,
+        expression_basis=model.expression_basis.to(rest).contiguous(),
         eyelid_basis=model.eyelid_basis.to(rest).contiguous(),
         weights=model.skin_weights[:, JAW:].to(rest).contiguous(),
-        pivots=regressor @ rest.contiguous(),
-        pivot_expression=torch.einsum("jv,vke->jke", regressor, basis).contiguous(),
-        correctives=_inner_correctives(model, rest),
+        pivots=joints(rest),
+        pivot_expression=joints(model.expression_basis),
+        correctives=None if correctives is None else correctives.to(rest).contiguous(),
     )
 
 
-def _inner_correctives(model: HeadModel, like: Tensor) -> Tensor | None:
+def _inner_correctives(model: HeadModel) -> Tensor | None:
     """Pose correctives (V, 3, 27) of jaw and eyes; columns of the neck are left out: the tracker does not turn it."""
-    return None if model.pose_correctives is None else model.pose_correctives[:, :, 9:].to(like).contiguous()
+    return None if model.pose_correctives is None else model.pose_correctives[:, :, 9:]
+
+
+def _joints_in(model: HeadModel, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """What regresses (V, ...) values of the vertices at jaw and eyes, (3, ...), in a dtype."""
+    regressor = model.joint_regressor[[JAW, LEFT_EYE, RIGHT_EYE]]
+    # Bases are large: only the rows that count are converted.
+    carrying = regressor.any(0).nonzero()[:, 0]
+    regressor = regressor[:, carrying].to(dtype)
+    return lambda values: torch.einsum("jv,v...->j...", regressor, values[carrying].to(dtype)).contiguous()
 
 
 def point_template(model: HeadModel, faces: Tensor, bary: Tensor, dtype: torch.dtype = torch.float64) -> PointTemplate:
@@ -247,13 +256,7 @@ def point_template(model: HeadModel, faces: Tensor, bary: Tensor, dtype: torch.d
     def at(values: Tensor) -> Tensor:
         return embed(every, bary, corners, values[near].to(dtype)).contiguous()
 
-    regressor = model.joint_regressor[[JAW, LEFT_EYE, RIGHT_EYE]]
-    carrying = regressor.any(0).nonzero()[:, 0]
-    regressor = regressor[:, carrying].to(dtype)
-
-    def joints(values: Tensor) -> Tensor:
-        return torch.einsum("jv,v...->j...", regressor, values[carrying].to(dtype)).contiguous()
-
+    joints, correctives = _joints_in(model, dtype), _inner_correctives(model)
     weights = at(model.skin_weights)
     points = PointSet(
         rest=at(model.template),
@@ -262,7 +265,6 @@ def point_template(model: HeadModel, faces: Tensor, bary: Tensor, dtype: torch.d
         weights=weights[:, JAW:].contiguous(),
         pivots=joints(model.template),
         pivot_expression=joints(model.expression_basis),
-        # Columns of the neck are left out: the tracker does not turn the neck.
-        correctives=None if model.pose_correctives is None else at(model.pose_correctives[:, :, 9:]),
+        correctives=None if correctives is None else at(correctives),
     )
     return PointTemplate(faces, bary, points, at(model.shape_basis), joints(model.shape_basis))

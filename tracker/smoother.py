@@ -111,7 +111,7 @@ class Smoother:
         scalar = np.ones(len(weight), bool)
         for block, later in zip(_ROTATIONS, turned, strict=True):
             scalar[block] = False
-            system.add_turns(block, later, change, (firsts, seconds), (walk, weight))
+            kernels.add_turns(system.band, system.b, block.start, later, change, (firsts, seconds), (walk, weight))
         unknowns = np.flatnonzero(scalar)
         system.add_scalars(firsts, unknowns, _FIRST, change[firsts], walk)
         system.add_scalars(seconds, unknowns, _SECOND, change[seconds + 1] - change[seconds], weight)
@@ -182,29 +182,16 @@ class _System:
     def __init__(self, frames: int, size: int) -> None:
         self._shape = (frames, size)
         # A frame's own block is full; frames one and two apart are coupled within blocks of three.
-        self._band = np.zeros((min(2 * size + 3, frames * size), frames * size), order="F")
-        self._b = np.zeros((frames, size))
+        self.band = np.zeros((min(2 * size + 3, frames * size), frames * size), order="F")
+        self.b = np.zeros((frames, size))
 
     def add_evidence(self, place: int, evidence: Evidence, noise: float) -> None:
         """Adds a frame's quadratic."""
         size = self._shape[1]
         H, first = evidence.H.numpy() / noise**2, place * size
         for column in range(size):
-            self._band[: size - column, first + column] += H[column:, column]
-        self._b[place] += evidence.g.numpy() / noise**2
-
-    def add_turns(
-        self,
-        block: slice,
-        later: np.ndarray,
-        change: np.ndarray,
-        chains: tuple[np.ndarray, np.ndarray],
-        weights: tuple[np.ndarray, np.ndarray],
-    ) -> None:
-        """Adds first and second differences of the rotation at `block`, see `tracker.kernels.band.add_turns`."""
-        walk, weight = (np.ascontiguousarray(part[block]) for part in weights)
-        turned = np.ascontiguousarray(change[:, block])
-        kernels.add_turns(self._band, self._b, block.start, later, turned, chains, (walk, weight))
+            self.band[: size - column, first + column] += H[column:, column]
+        self.b[place] += evidence.g.numpy() / noise**2
 
     def add_scalars(
         self,
@@ -219,10 +206,10 @@ class _System:
         if len(firsts) == 0:
             return
         for later, row_factor in enumerate(factors):
-            self._b[np.ix_(firsts + later, unknowns)] += row_factor * (weight * residual)[:, unknowns]
+            self.b[np.ix_(firsts + later, unknowns)] += row_factor * (weight * residual)[:, unknowns]
             for earlier in range(later + 1):
                 columns = ((firsts + earlier) * size)[:, None] + unknowns
-                self._band[(later - earlier) * size, columns] += row_factor * factors[earlier] * weight[unknowns]
+                self.band[(later - earlier) * size, columns] += row_factor * factors[earlier] * weight[unknowns]
 
     def minimiser(self, fixed: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> np.ndarray | None:
         """Steps (N, P) that minimise the quadratic within a box, by a few passes of an active set.
@@ -238,13 +225,13 @@ class _System:
         steps, moving = np.zeros(self._shape), ~fixed
         for _ in range(_BOUND_PASSES):
             held = np.where(moving, 0.0, steps)
-            solved = self._solve(moving, self._b + self._product(held))
+            solved = self._solve(moving, self.b + self._product(held))
             if solved is None:
                 return None
             steps = held - solved
             over = moving & ((steps < lowest) | (steps > highest))
             steps = np.clip(steps, lowest, highest)
-            slope = self._b + self._product(steps)
+            slope = self.b + self._product(steps)
             inward = ~fixed & ~moving & (((steps <= lowest) & (slope < 0)) | ((steps >= highest) & (slope > 0)))
             if not over.any() and not inward.any():
                 break
@@ -253,7 +240,7 @@ class _System:
 
     def _solve(self, moving: np.ndarray, right: np.ndarray) -> np.ndarray | None:
         """Solution (N, P) over the moving unknowns, zero elsewhere."""
-        band, still = self._band.copy(order="F"), ~moving.reshape(-1)
+        band, still = self.band.copy(order="F"), ~moving.reshape(-1)
         band[:, still] = 0
         for offset in range(1, len(band)):
             band[offset, : len(still) - offset][still[offset:]] = 0
@@ -266,7 +253,7 @@ class _System:
 
     def _product(self, steps: np.ndarray) -> np.ndarray:
         """M times (N, P)."""
-        return dsbmv(len(self._band) - 1, 1.0, self._band, steps.reshape(-1), lower=1).reshape(self._shape)
+        return dsbmv(len(self.band) - 1, 1.0, self.band, steps.reshape(-1), lower=1).reshape(self._shape)
 
 
 class FixedLag:

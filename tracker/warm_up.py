@@ -4,19 +4,32 @@ from collections.abc import Iterator
 
 
 def steps() -> Iterator[None]:
-    """Imports the solver and runs each kernel once on a made-up clip, a part of it at every step.
+    """Imports the solver and runs its kernels, a part of it at every step.
+
+    The caller may stop between steps; nothing is kept but what the process has loaded.
+    """
+    yield from libraries()
+    yield from kernels()
+
+
+def libraries() -> Iterator[None]:
+    """The imports of `steps`."""
+    import torch  # noqa: F401
+
+    yield
+
+    yield
+
+
+def kernels() -> Iterator[None]:
+    """The rest of `steps`: each kernel once, on a made-up clip.
 
     Numba reads a kernel from its cache when it is first called: together a second, as much as torch takes to import.
-    The caller may stop between steps; nothing is kept but what the process has loaded.
     """
     import torch
 
-    yield
-    import tracker.calibrate
     import tracker.texture
     import tracker.track
-
-    yield
     from tracker.calibrate import solve_appearance, solve_geometry
     from tracker.clip import FrameInput, held_unknowns
     from tracker.detectors.segmentation import PersonMatte

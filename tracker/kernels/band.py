@@ -83,18 +83,20 @@ def add_turns(
         b: (N, P) its right side.
         start: the first of the rotation's unknowns.
         later: (N - 1, 3, 3) by how much an increment of the later rotation adds to the change.
-        change: (N - 1, 3) of the rotation, from each frame to the next.
+        change: (N - 1, P) of all unknowns, from each frame to the next.
         chains: frames (F,) that are linked with their next, and those (S,) linked with their next two.
-        weights: of first and of second differences, (3,) each.
+        weights: of first and of second differences, (P,) each.
     """
     firsts, seconds = chains
+    own = slice(start, start + 3)
+    walk, weight = weights[0][own], weights[1][own]
     two, three = np.empty((2, 3, 3)), np.empty((3, 3, 3))
     for f in firsts:
         two[0], two[1] = -later[f].T, later[f]
-        _add_rows(band, b, f, start, two, change[f], weights[0])
+        _add_rows(band, b, f, start, two, change[f, own], walk)
     for f in seconds:
         three[0], three[1], three[2] = later[f].T, -later[f] - later[f + 1].T, later[f + 1]
-        _add_rows(band, b, f, start, three, change[f + 1] - change[f], weights[1])
+        _add_rows(band, b, f, start, three, change[f + 1, own] - change[f, own], weight)
 
 
 renew(add_turns, KERNELS)

@@ -12,8 +12,8 @@ import numpy as np
 from tracker.kernels import contrast, landmarks
 from tracker.kernels.frame import State, add_gaussian, add_gaze, box, gaussian_cost, gaze_cost
 from tracker.kernels.options import KERNELS, renew
+from tracker.kernels.points import Joints, Surface, posed, project
 from tracker.kernels.points import linearise as linearise_points
-from tracker.kernels.points import posed, project
 
 # Surface, joints, camera, targets (N, 2), confidence (N,), pairs (K, 2), their confidence (K,), both sigmas.
 LandmarkArrays = tuple[Any, ...]
@@ -24,13 +24,29 @@ GaussianArrays = tuple[Any, ...]
 
 
 @numba.njit(cache=True, nogil=True)
+def _projected(now: State, surface: Surface, joints: Joints, camera: np.ndarray, count: int) -> np.ndarray:
+    """Pixels (N, 2) of a term's points."""
+    R, t, jaw, eyes, lids, expression = now
+    pixels = np.empty((count, 2), surface[0].dtype)
+    project(surface, posed(R, t, jaw, eyes, lids, expression, joints, camera), pixels)
+    return pixels
+
+
+@numba.njit(cache=True, nogil=True)
+def _linearised(
+    now: State, surface: Surface, joints: Joints, camera: np.ndarray, count: int, rows: np.ndarray
+) -> np.ndarray:
+    """The same; their derivatives are written into the first of the rows."""
+    R, t, jaw, eyes, lids, expression = now
+    pixels, by_rest = np.empty((count, 2), rows.dtype), np.empty((count, 2, 3), rows.dtype)
+    linearise_points(surface, posed(R, t, jaw, eyes, lids, expression, joints, camera), pixels, rows, by_rest)
+    return pixels
+
+
+@numba.njit(cache=True, nogil=True)
 def _landmark_rows(now: State, term: LandmarkArrays, rows: np.ndarray, g: np.ndarray) -> float:
     surface, joints, camera, targets, confidence, pairs, pair_confidence, sigmas = term
-    R, t, jaw, eyes, lids, expression = now
-    count = targets.shape[0]
-    pose = posed(R, t, jaw, eyes, lids, expression, joints, camera)
-    pixels, by_rest = np.empty((count, 2), rows.dtype), np.empty((count, 2, 3), rows.dtype)
-    linearise_points(surface, pose, pixels, rows, by_rest)
+    pixels = _linearised(now, surface, joints, camera, targets.shape[0], rows)
     total: float = landmarks.rows(pixels, rows, targets, confidence, pairs, pair_confidence, sigmas, g)
     return total
 
@@ -38,9 +54,7 @@ def _landmark_rows(now: State, term: LandmarkArrays, rows: np.ndarray, g: np.nda
 @numba.njit(cache=True, nogil=True)
 def _landmark_cost(now: State, term: LandmarkArrays) -> float:
     surface, joints, camera, targets, confidence, pairs, pair_confidence, sigmas = term
-    R, t, jaw, eyes, lids, expression = now
-    pixels = np.empty((targets.shape[0], 2), surface[0].dtype)
-    project(surface, posed(R, t, jaw, eyes, lids, expression, joints, camera), pixels)
+    pixels = _projected(now, surface, joints, camera, targets.shape[0])
     total: float = landmarks.cost(pixels, targets, confidence, pairs, pair_confidence, sigmas)
     return total
 
@@ -48,11 +62,7 @@ def _landmark_cost(now: State, term: LandmarkArrays) -> float:
 @numba.njit(cache=True, nogil=True)
 def _sample_rows(now: State, term: SampleArrays, rows: np.ndarray, g: np.ndarray) -> float:
     surface, joints, camera, level, axes, window, target, confidence, sigma = term
-    R, t, jaw, eyes, lids, expression = now
-    count = target.shape[0]
-    pose = posed(R, t, jaw, eyes, lids, expression, joints, camera)
-    pixels, by_rest = np.empty((count, 2), rows.dtype), np.empty((count, 2, 3), rows.dtype)
-    linearise_points(surface, pose, pixels, rows, by_rest)
+    pixels = _linearised(now, surface, joints, camera, target.shape[0], rows)
     total: float = contrast.rows(level, pixels, rows, axes, window, target, confidence, sigma, g)
     return total
 
@@ -60,9 +70,7 @@ def _sample_rows(now: State, term: SampleArrays, rows: np.ndarray, g: np.ndarray
 @numba.njit(cache=True, nogil=True)
 def _sample_cost(now: State, term: SampleArrays) -> float:
     surface, joints, camera, level, axes, window, target, confidence, sigma = term
-    R, t, jaw, eyes, lids, expression = now
-    pixels = np.empty((target.shape[0], 2), surface[0].dtype)
-    project(surface, posed(R, t, jaw, eyes, lids, expression, joints, camera), pixels)
+    pixels = _projected(now, surface, joints, camera, target.shape[0])
     total: float = contrast.cost(level, pixels, axes, window, target, confidence, sigma)
     return total
 
