@@ -64,7 +64,8 @@ def test_the_energy_at_once_is_that_of_its_terms(with_landmarks: bool, with_samp
     # The room for the rows is used again, and nothing of the first time is left in it.
     moved = replace(state, t=state.t + 0.02)
     problem.linearise(moved)
-    assert torch.equal(problem.linearise(state).H, ours.H)
+    # Not to the last bit: products on two threads are summed in another order.
+    assert torch.allclose(problem.linearise(state).H, ours.H, rtol=1e-12, atol=1e-12 * float(ours.H.abs().max()))
 
 
 def test_a_solve_at_once_is_that_by_terms(monkeypatch: pytest.MonkeyPatch) -> None:
