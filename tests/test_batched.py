@@ -303,8 +303,8 @@ def test_visible_samples_are_those_of_single_frames(case: Case) -> None:
 
 def _solved_alike(single: FrameSolver, ours: FrameSolution, theirs: FrameSolution) -> None:
     apart = np.linalg.norm(fitted478(single, ours.state) - fitted478(single, theirs.state), axis=1)
-    # 3e-5 px and 5e-5 mm measured on one thread; on two, whose products are summed in another order, one of three solves
-    # ends 4e-3 px, 8e-3 mm and 1.6e-3 of an expression away.
+    # 3e-5 px and 5e-5 mm measured on one thread; on two, which sum products in another order, one solve of three ends
+    # 4e-3 px, 8e-3 mm and 1.6e-3 of an expression away.
     assert np.nanmax(apart) < 0.02
     assert float((ours.state.t - theirs.state.t).norm()) < 4e-5
     assert torch.allclose(ours.state.expression, theirs.state.expression, atol=6e-3)
