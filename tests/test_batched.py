@@ -21,7 +21,7 @@ from tracker.batched.equations import (
     inverse_left_jacobian,
     short_log,
 )
-from tracker.batched.minimise import evidence_of, minimise
+from tracker.batched.minimise import BatchProblem, evidence_of, minimise
 from tracker.batched.pictures import BatchLevel, pyramids
 from tracker.batched.points import BatchPoints
 from tracker.batched.solver import BatchSolver, Link
@@ -34,6 +34,7 @@ from tracker.normal_equations import bounded_step as single_step
 from tracker.points import point_template
 from tracker.problem import FrameProblem
 from tracker.rasterizer import rasterize
+from tracker.residuals.photometric import PhotometricTerm
 from tracker.residuals.projection import linearise_projection_torch
 from tracker.solver import SolverSettings
 from tracker.state import FrameState
@@ -144,19 +145,59 @@ def _problems(case: Case, index: int) -> tuple[list[FrameProblem], object, list[
     return singles, batch, states
 
 
+def _samples_of(batch: BatchProblem, case: Case, index: int, row: int, single: FrameProblem) -> PhotometricTerm:
+    """The photometric term of one frame of a batch as that of a single frame: the same samples, discs and weights."""
+    contrast = batch.contrast
+    assert contrast is not None
+    assert single.photometric is not None
+    known = (case.single.clip.seen > 0).nonzero()[:, 0][case.batch.on_device.levels[index][2].cpu()]
+    confidence, axes = contrast.confidence[row].cpu(), contrast.axes[row].cpu()
+    seen = confidence > 0
+    return replace(
+        single.photometric,
+        points=case.single.clip.sample_points.subset(known[seen]),
+        albedo=contrast.target.cpu()[seen],
+        sigma=float(contrast.sigma[row]),
+        confidence=confidence[seen],
+        axes=axes[seen],
+    )
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_equations_are_those_of_single_frames(case: Case, index: int) -> None:
+    """In float64, with the same samples: float32 decides on which side of a border of pixels a place lies."""
     singles, batch, states = _problems(case, index)
-    at = BatchState.of(states, case.batch.device)
-    ours = batch.linearise(at)
-    assert torch.allclose(batch.cost(at), ours.cost, rtol=1e-5)
-    for row, (problem, state) in enumerate(zip(singles, states, strict=True)):
-        theirs = problem.linearise(state)
+    at = in_float64(BatchState.of(states, case.batch.device))
+    problem = in_float64(batch)
+    ours = problem.linearise(at)
+    assert torch.allclose(problem.cost(at), ours.cost, rtol=1e-12)
+    for row, single in enumerate(singles):
+        state = FrameState(**{name: value[row].cpu() for name, value in vars(at).items()})
+        term = _samples_of(batch, case, index, row, single)
+        theirs = in_float64(replace(single, photometric=term)).linearise(state)
         size = theirs.H.diagonal().sqrt()
-        # 3e-6, 4e-4 and 1e-4 measured.
-        assert float(ours.cost[row]) == pytest.approx(theirs.cost, rel=1e-3)
-        assert float(((_cpu(ours.H[row]) - theirs.H) / (size[:, None] * size)).abs().max()) < 5e-3
-        assert float(((_cpu(ours.g[row]) - theirs.g) / size).abs().max()) < 0.02
+        # 7e-7, 3e-6 and 1e-5 measured: pictures and targets are float32 of either side's making.
+        assert float(ours.cost[row]) == pytest.approx(theirs.cost, rel=1e-5)
+        assert float(((_cpu(ours.H[row]) - theirs.H) / (size[:, None] * size)).abs().max()) < 5e-5
+        assert float(((_cpu(ours.g[row]) - theirs.g) / size).abs().max()) < 2e-4
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_photometric_terms_are_those_of_single_frames(case: Case, index: int) -> None:
+    """What the batch itself took for samples, discs, weights and noise, but for single samples on a border."""
+    singles, batch, _ = _problems(case, index)
+    assert batch.contrast is not None
+    for row, single in enumerate(singles):
+        ours, theirs = _samples_of(batch, case, index, row, single), single.photometric
+        assert theirs is not None
+        assert ours.sigma == pytest.approx(theirs.sigma, rel=0.02)
+        assert abs(len(ours.points) - len(theirs.points)) <= 3
+        apart, same = (ours.points.rest[:, None] - theirs.points.rest).norm(dim=2).min(1)
+        both = apart == 0
+        assert int(both.sum()) >= len(theirs.points) - 3
+        assert torch.allclose(ours.axes[both], theirs.axes[same[both]], atol=1e-3)
+        assert torch.allclose(ours.confidence[both], theirs.confidence[same[both]], atol=1e-3)
+        assert torch.equal(ours.albedo[both], theirs.albedo[same[both]])
 
 
 def test_gradient_is_that_of_the_cost(case: Case) -> None:
@@ -303,16 +344,17 @@ def test_visible_samples_are_those_of_single_frames(case: Case) -> None:
 
 def _solved_alike(single: FrameSolver, ours: FrameSolution, theirs: FrameSolution) -> None:
     apart = np.linalg.norm(fitted478(single, ours.state) - fitted478(single, theirs.state), axis=1)
-    # 3e-5 px and 5e-5 mm measured on one thread; on two, which sum products in another order, one solve of three ends
-    # 4e-3 px, 8e-3 mm and 1.6e-3 of an expression away.
+    # 3e-5 px and 5e-5 mm measured; where a place on the border of two pixels falls to the other one, which a start
+    # moved by 1e-7 m is enough for, a solve ends 4e-3 px, 8e-3 mm and 1.6e-3 of an expression away.
     assert np.nanmax(apart) < 0.02
     assert float((ours.state.t - theirs.state.t).norm()) < 4e-5
     assert torch.allclose(ours.state.expression, theirs.state.expression, atol=6e-3)
     assert torch.allclose(ours.state.light, theirs.state.light, atol=1e-3)
     assert ours.correlation == pytest.approx(theirs.correlation, abs=1e-4)
     assert ours.photometric_l1 == pytest.approx(theirs.photometric_l1, rel=1e-3)
-    assert [len(x.dampings) for x in ours.outcomes] == [len(x.dampings) for x in theirs.outcomes]
-    assert ours.status == theirs.status
+    steps = [(len(a.dampings), len(b.dampings)) for a, b in zip(ours.outcomes, theirs.outcomes, strict=True)]
+    assert all(abs(here - there) <= 1 for here, there in steps)
+    assert ours.status == theirs.status or len(set(steps[-1])) == 2
     assert [x.costs[-1] for x in ours.outcomes] == pytest.approx([x.costs[-1] for x in theirs.outcomes], rel=1e-3)
     assert ours.evidence is not None
     assert theirs.evidence is not None
@@ -321,7 +363,7 @@ def _solved_alike(single: FrameSolver, ours: FrameSolution, theirs: FrameSolutio
     # 4e-6 measured; where the two ends of a solve lie 2e-3 px apart, 3e-2 at an unknown that few samples tell of.
     assert float(differences.max()) < 0.1
     assert float(differences.median()) < 1e-4
-    assert float(((ours.evidence.g - theirs.evidence.g) / size).abs().max()) < 0.02
+    assert float(((ours.evidence.g - theirs.evidence.g) / size).abs().max()) < 0.1
     assert ours.state.R.dtype == ours.evidence.H.dtype == torch.float64
 
 
