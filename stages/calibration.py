@@ -40,7 +40,7 @@ from tracker.joint_problem import CalibrationTask, CameraPrior
 from tracker.landmark_set import COUNT, LandmarkSet, apertures, is_detected
 from tracker.mesh_files import canonical_vertices, obj_text
 from tracker.overlay import draw_landmarks
-from tracker.pose import initial_pose, spread_frames, yaw_pitch
+from tracker.pose import rough_direction, spread_frames
 from tracker.residuals.projection import project_state
 from tracker.shut_lids import shut_frames
 from tracker.state import FrameState
@@ -170,9 +170,7 @@ def _overview(subject: Subject, landmarks: LandmarkSet, camera: CameraPrior) -> 
         dense = subject.load_kpt_dense(index)
         if not is_detected(dense):
             return False, (0.0, 0.0), np.inf, -np.inf
-        R, _ = initial_pose(rest, dense[points], camera.intrinsics)
-        yaw, pitch = yaw_pitch(R[None])[0]
-        return True, (yaw, pitch), *apertures(dense)
+        return True, rough_direction(rest, dense[points], camera.intrinsics), *apertures(dense)
 
     columns = zip(*on_threads(look, subject.frame_indices()), strict=True)
     return _Overview(*(np.array(column) for column in columns))

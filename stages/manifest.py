@@ -6,6 +6,7 @@ a listing of the outputs. It is written twice: when the stage starts (`complete`
 
 import ast
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -123,36 +124,67 @@ class HashCache:
     def digest(self, path: Path) -> str:
         """Hash of a file's content, or of a folder's names and contents; 'missing' if there is neither."""
         if path.is_dir():
-            members = [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix != files.TEMPORARY_SUFFIX]
-            with ThreadPoolExecutor(_HASH_THREADS) as pool:
-                digests = list(pool.map(self._file, members))
-            lines = [f"{p.relative_to(path).as_posix()} {d}" for p, d in zip(members, digests, strict=True)]
-            return _hash("\n".join(lines).encode())
-        return self._file(path) if path.is_file() else MISSING
+            names, stamps = _members(path)
+            places = [str(path.absolute() / name) for name in names]
+            digests = [self._remembered(*pair) for pair in zip(places, stamps, strict=True)]
+            if None in digests:
+                with ThreadPoolExecutor(_HASH_THREADS) as pool:
+                    digests = list(pool.map(self._file, places, stamps))
+            return _hash("\n".join(f"{n} {d}" for n, d in zip(names, digests, strict=True)).encode())
+        return self._file(str(path.absolute()), path.stat()) if path.is_file() else MISSING
 
     def save(self) -> None:
         """Writes the cache, without files that are gone, if anything was added."""
         if self._changed:
-            files.write_json(self._path, {key: value for key, value in self._known.items() if Path(key).exists()})
+            folders = {os.path.dirname(place) for place in self._known}
+            there = {os.path.join(folder, name) for folder in folders for name in _names(folder)}
+            files.write_json(self._path, {place: known for place, known in self._known.items() if place in there})
             self._changed = False
 
-    def _file(self, path: Path) -> str:
-        status = path.stat()
-        stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
-        known = self._known.get(str(path.absolute()))
-        if known is not None and known[:3] == stamp:
-            return str(known[3])
-        digest = content_hash(path)
-        self._known[str(path.absolute())] = [*stamp, digest]
-        self._changed = True
+    def _file(self, place: str, status: os.stat_result) -> str:
+        digest = self._remembered(place, status)
+        if digest is None:
+            digest = content_hash(Path(place))
+            self._known[place] = [*_stamp(status), digest]
+            self._changed = True
         return digest
+
+    def _remembered(self, place: str, status: os.stat_result) -> str | None:
+        known = self._known.get(place)
+        return str(known[3]) if known is not None and known[:3] == _stamp(status) else None
+
+
+def _stamp(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def _names(folder: str) -> list[str]:
+    """Names in a folder; none where it is gone."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return os.listdir(folder)
+    return []
+
+
+def _members(folder: Path) -> tuple[list[str], list[os.stat_result]]:
+    """Names, with those of their folders, of the finished files in a folder at any depth, in order; what they are."""
+    found = sorted(_walk(str(folder), ""), key=lambda member: member[0].split("/"))
+    return [name for name, _ in found], [status for _, status in found]
+
+
+def _walk(folder: str, above: str) -> Iterator[tuple[str, os.stat_result]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path, f"{above}{entry.name}/")
+            elif entry.is_file() and not entry.name.endswith(files.TEMPORARY_SUFFIX):
+                yield above + entry.name, entry.stat()
 
 
 def listing(path: Path) -> str:
     """Hash of the names and sizes in a folder, or of a file's size; 'missing' if there is neither."""
     if path.is_dir():
-        members = [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix != files.TEMPORARY_SUFFIX]
-        return _hash("\n".join(f"{p.relative_to(path).as_posix()} {p.stat().st_size}" for p in members).encode())
+        members = zip(*_members(path), strict=True)
+        return _hash("\n".join(f"{name} {status.st_size}" for name, status in members).encode())
     return _hash(str(path.stat().st_size).encode()) if path.is_file() else MISSING
 
 
@@ -178,6 +210,7 @@ def code_version(module: str) -> dict[str, str]:
     return dict(sorted(versions.items()))
 
 
+@cache
 def _module_path(name: str) -> Path | None:
     base = ROOT.joinpath(*name.split("."))
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)

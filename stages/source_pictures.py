@@ -7,6 +7,7 @@ video.
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ _THREADS = 2
 _UNDER_WAY = 4
 # The container's duration and the decoded frames may differ by one at either end.
 _ROUNDING_FRAMES = 2
+# Pictures so many frames apart may as well be ones up to three before: coders put as many in a row on which none depends.
+_FAR_APART = 4
 # Note in the manifest of the stage frames: it has looked at the video, and extracts the pictures beside later stages.
 POSTPONED = "postponed"
 
@@ -69,11 +72,16 @@ class SourcePictures:
         return cls(subject, paths, clip, (height, width), told)
 
     def sample(self, numbers: Sequence[int]) -> Generator[np.ndarray, None, None]:
-        """The pictures of some 0-based numbers, ascending; those beyond the end of a damaged video are missing."""
-        if self.paths:
+        """The pictures of some 0-based numbers, ascending; those beyond the end of a damaged video are missing.
+
+        Of a video, numbers that lie far apart stand for the frames about there, see `video.decode_frames`; also where
+        source/ was extracted from it, so that the same pictures come with and without.
+        """
+        nearly = len(numbers) > 1 and min(b - a for a, b in pairwise(numbers)) >= _FAR_APART
+        if self.clip is not None and (nearly or not self.paths):
+            yield from video.decode_frames(*self.clip, chosen=numbers, nearly=nearly)
+        else:
             yield from in_order(files.read_image, [self.paths[number] for number in numbers], 1, 2)
-        elif self.clip is not None:
-            yield from video.decode_frames(*self.clip, chosen=numbers)
 
     def parts(self, box_px: Box) -> Iterator[np.ndarray]:
         """The part of each picture within a box, in order.

@@ -97,6 +97,7 @@ def decode_frames(
     fps: float,
     box_px: tuple[int, int, int, int] | None = None,
     chosen: Sequence[int] | None = None,
+    nearly: bool = False,
 ) -> Iterator[np.ndarray]:
     """Decodes a video, resampled in time to `fps`; ffmpeg works ahead by a frame or two on threads of its own.
 
@@ -108,6 +109,8 @@ def decode_frames(
         fps: frames a second, Hz.
         box_px: (xmin, xmax, ymin, ymax) within the picture, upper ends excluded: only this part is converted to RGB.
         chosen: 0-based numbers of the frames wanted, ascending; the others are decoded but not converted.
+        nearly: frames on which no other depends are not decoded, which is half of the work on H.264: the frame before
+            stands for such a one, or at the clip's end none.
 
     Yields:
         (H, W, 3) uint8 RGB each.
@@ -115,7 +118,8 @@ def decode_frames(
     Raises:
         InputError: ffmpeg could decode no frame at all.
     """
-    stream = ffmpeg.input(str(path), threads=CODEC_THREADS).video.filter("fps", fps)
+    skipped = {"skip_frame": "noref"} if nearly else {}
+    stream = ffmpeg.input(str(path), threads=CODEC_THREADS, **skipped).video.filter("fps", fps)
     if chosen is not None:
         # Times anew: a gap would be filled with copies.
         stream = stream.filter("select", "+".join(f"eq(n,{number})" for number in chosen)).filter("setpts", "N")

@@ -317,6 +317,19 @@ def test_sampled_frames_are_those_of_the_numbers(tmp_path: Path) -> None:
     assert [clips.level(picture) for picture in pictures.sample([0, 3, 4, 19])] == [0, 3, 4, 19]
 
 
+@pytest.mark.parametrize("source_format", ["png", "none"])
+def test_numbers_far_apart_stand_for_frames_about_there(tmp_path: Path, source_format: str) -> None:
+    subject = Subject(tmp_path / "in", tmp_path / "out")
+    clips.encode(clips.plain(30), subject.input_dir / "video.mp4")
+    pipeline.run_stages(subject, Config(actor="x", source_format=source_format), ("frames",), "cpu", False)
+    pictures = SourcePictures.of(subject)
+    wanted = list(range(0, 30, 5))
+    found = [clips.level(picture) for picture in pictures.sample(wanted)]
+    # x264 codes at most three frames in a row on which no other depends.
+    assert all(0 <= number - level <= 3 for number, level in zip(wanted, found, strict=True))
+    assert found != wanted
+
+
 def test_stages_are_up_to_date_without_source(tmp_path: Path) -> None:
     subject, made = _extracted(tmp_path, source_format="none")
     again = [run for _, run, _ in pipeline.plan(subject, made, ("frames", "crop"), False)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tracker.camera import Intrinsics, project
 from tracker.head.generic import load_generic
 from tracker.head.model import embed
-from tracker.pose import initial_pose, spread_frames, yaw_pitch
+from tracker.pose import initial_pose, rough_direction, spread_frames, yaw_pitch
 from tracker.rotations import exp_so3, rotation_angle
 from tracker.state import neutral_state
 
@@ -51,6 +51,9 @@ def test_pose_of_noisy_landmarks_is_close(points: np.ndarray) -> None:
     assert float(rotation_angle(torch.from_numpy(found_R @ R.T))) < np.deg2rad(0.4)
     assert np.linalg.norm(found_t - t) < 0.003
     assert np.linalg.det(found_R) == pytest.approx(1)
+    direction = np.rad2deg(rough_direction(points, _pixels(points, R, t) + noise, CAMERA))
+    # 0.04 degrees measured.
+    np.testing.assert_allclose(direction, np.rad2deg(yaw_pitch(R[None])[0]), atol=0.4)
 
 
 def test_yaw_is_to_the_right_of_the_picture_and_pitch_down() -> None:

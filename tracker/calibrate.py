@@ -61,7 +61,6 @@ class GeometrySolution:
         landmarks: those of the joint solve.
         offsets_m: (N, 3) offsets of all landmarks.
         outcome: how the solve ended.
-        log_focal_std: posterior standard deviation of the log focal length; NaN where it could not be computed.
         reprojection_px: median landmark error over the calibration frames.
     """
 
@@ -69,7 +68,6 @@ class GeometrySolution:
     landmarks: LandmarkSet
     offsets_m: Tensor
     outcome: Outcome
-    log_focal_std: float
     reprojection_px: float
 
 
@@ -132,9 +130,7 @@ def solve_geometry(task: CalibrationTask) -> GeometrySolution:
     solution = minimise(problem, state, SolverSettings(max_steps=30, cost_tolerance=1e-4))
     state = solution.state
     offsets_m, errors = fitted_offsets(task, state)
-    return GeometrySolution(
-        state, chosen, offsets_m, solution.outcome, focal_spread(problem, state), float(errors.median())
-    )
+    return GeometrySolution(state, chosen, offsets_m, solution.outcome, float(errors.median()))
 
 
 def fitted_offsets(task: CalibrationTask, state: BundleState) -> tuple[Tensor, Tensor]:

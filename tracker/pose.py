@@ -22,11 +22,30 @@ def initial_pose(
     Source: Terzakis and Lourakis, A Consistently Fast and Globally Optimal Solution to the Perspective-n-Point
     Problem, ECCV 2020 (cv2.SOLVEPNP_SQPNP). Pixel counts cancel: points and principal point use the same.
     """
-    K, undistorted = intrinsics.matrix(), np.zeros(4)
     points, targets = np.ascontiguousarray(points_head_m, np.float64), np.ascontiguousarray(targets_px, np.float64)
-    _, rotation, translation = cv2.solvePnP(points, targets, K, undistorted, flags=cv2.SOLVEPNP_SQPNP)
-    rotation, translation = cv2.solvePnPRefineLM(points, targets, K, undistorted, rotation, translation)
+    rotation, translation = _rough_pose(points, targets, intrinsics)
+    rotation, translation = cv2.solvePnPRefineLM(
+        points, targets, intrinsics.matrix(), np.zeros(4), rotation, translation
+    )
     return cv2.Rodrigues(rotation)[0], translation[:, 0]
+
+
+def rough_direction(points_head_m: np.ndarray, targets_px: np.ndarray, intrinsics: Intrinsics) -> tuple[float, float]:
+    """Yaw and pitch as `yaw_pitch` has them, without the refinement of `initial_pose`, which takes seven times as long.
+
+    Without it they are 0.1 degrees off (254 frames of a real clip). Arguments as there.
+    """
+    points, targets = np.ascontiguousarray(points_head_m, np.float64), np.ascontiguousarray(targets_px, np.float64)
+    rotation, _ = _rough_pose(points, targets, intrinsics)
+    yaw, pitch = yaw_pitch(cv2.Rodrigues(rotation)[0][None])[0]
+    return float(yaw), float(pitch)
+
+
+def _rough_pose(points: np.ndarray, targets: np.ndarray, intrinsics: Intrinsics) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation vector and translation, both (3, 1), of least algebraic error."""
+    K = intrinsics.matrix()
+    _, rotation, translation = cv2.solvePnP(points, targets, K, np.zeros(4), flags=cv2.SOLVEPNP_SQPNP)
+    return rotation, translation
 
 
 def yaw_pitch(R: np.ndarray) -> np.ndarray:

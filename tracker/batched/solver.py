@@ -21,7 +21,15 @@ from tracker.batched.surface import Seen, visible
 from tracker.batched.terms import BatchContrast, BatchLandmarks, masked_median
 from tracker.clip import FrameInput
 from tracker.evidence import Evidence
-from tracker.frame_solver import MAD, MIN_SAMPLES, SIGMA_LIMITS, FrameSolution, FrameSolver, sample_stride
+from tracker.frame_solver import (
+    MAD,
+    MIN_SAMPLES,
+    SIGMA_LIMITS,
+    FrameSolution,
+    FrameSolver,
+    landmark_steps,
+    sample_stride,
+)
 from tracker.image import inside
 from tracker.landmark_set import inter_ocular_px
 from tracker.local_contrast import window_axes_torch
@@ -156,8 +164,13 @@ class BatchSolver:
         """
         tracking, (start, asked) = self.solver.tracking, begin
         away = torch.tensor(far).to(self.device)
-        stages = [(minimise(problem, start, asked, SolverSettings(max_steps=tracking.steps + 2)), asked)]
-        state, seen = stages[0][0].state, None
+        stages, state = list[_Stage](), start
+        for predicted, some, which in ((True, not all(far), ~away), (False, any(far), away)):
+            if some:
+                settings = SolverSettings(max_steps=landmark_steps(tracking, predicted))
+                stages.append((minimise(problem, state, asked & which, settings), asked & which))
+                state = stages[-1][0].state
+        seen = None
         asked, settings = torch.ones_like(asked), SolverSettings(max_steps=tracking.steps)
         for index in reversed(range(tracking.levels)):
             # A tracked frame starts close enough for one test of visibility, with the expression predicted for it; one
