@@ -40,7 +40,7 @@ def one_by_one(solver: FrameSolver, frames: Sequence[FrameInput]) -> list[Tracke
     past, tracked = Past(None, None, ""), []
     for frame in frames:
         tracked.append(track_frame(solver, frame, past))
-        past = past.then(tracked[-1].state, tracked[-1].status)
+        past = past.behind(tracked[-1])
     return tracked
 
 

@@ -50,7 +50,7 @@ def track(solver: FrameSolver, frames: Sequence[FrameInput], blind: Sequence[boo
     for frame, hidden in zip(frames, blind, strict=True):
         shown = replace(frame, dense_px=None, sparse_px=None) if hidden else frame
         tracked.append(track_frame(solver, shown, past))
-        past = past.then(tracked[-1].state, tracked[-1].status)
+        past = past.behind(tracked[-1])
     return tracked
 
 

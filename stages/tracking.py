@@ -180,9 +180,10 @@ class _Start:
 def _plain_start(subject: Subject, missing: int) -> _Start:
     """Without smoothing: at the first missing checkpoint, with what the two before it hold."""
     frames = [load_frame(subject.checkpoint_path(index)) for index in range(max(missing - 2, 0), missing)]
-    return _Start(
-        missing, [], _past([(state_from_arrays(x["state"]), x["track"]["status"]) for x in frames]), 0, missing
-    )
+    tracks = [frame["track"] for frame in frames]
+    states = [state_from_arrays(frame["state"]) for frame in frames]
+    last = [(state, x["status"], x["correlation"]) for state, x in zip(states, tracks, strict=True)]
+    return _Start(missing, [], _past(last), 0, missing)
 
 
 def _smoothed_start(subject: Subject, config: Config, missing: int) -> _Start:
@@ -192,7 +193,7 @@ def _smoothed_start(subject: Subject, config: Config, missing: int) -> _Start:
     left = left_by_a_killed_run(subject, begin) if subject.raw_dir.exists() else []
     if len(left) < 2:
         return _Start(0, [], _past([]), 0, 0)
-    past = _past([(record.frame.state, record.status) for record in left[-2:]])
+    past = _past([(record.frame.state, record.status, record.correlation) for record in left[-2:]])
     return _Start(begin, left, past, block, block * config.smoother.block)
 
 
@@ -204,11 +205,11 @@ def _chunked_start(config: Config, missing: int) -> _Start:
     return _Start(config.smoother.window_start(block), [], _past([]), block, block * config.smoother.block)
 
 
-def _past(last: list[tuple[FrameState, str]]) -> Past:
-    """What the next frame needs, from state and status of the last frames, at most two."""
+def _past(last: list[tuple[FrameState, str, float]]) -> Past:
+    """What the next frame needs, from state, status and correlation of the last frames, at most two."""
     past = Past(None, None, "")
-    for state, status in last:
-        past = past.then(state, status)
+    for frame in last:
+        past = past.then(*frame)
     return past
 
 
@@ -222,7 +223,7 @@ def _records(
     for index, frame in in_order(lambda index: (index, frame_input(subject, index, with_sparse)), todo, 1, 3):
         started = time.perf_counter()
         tracked = track_frame(solver, frame, past)
-        past = past.then(tracked.state, tracked.status)
+        past = past.behind(tracked)
         record = RawRecord.of(tracked, (time.perf_counter() - started) * 1000)
         if keep is not None:
             keep.keep(index, record)

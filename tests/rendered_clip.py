@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from demo_subject import true_state
+from scipy.spatial.transform import Rotation
 
 from tracker.camera import Intrinsics
 from tracker.clip import FrameInput, held_unknowns
@@ -74,6 +75,12 @@ class RenderedClip:
     def frame(self, frame: int) -> FrameInput:
         """Picture and landmarks."""
         return FrameInput(self.picture(frame), self.landmarks_px(frame), None)
+
+    def misled(self, frame: int, degrees: float) -> FrameInput:
+        """The picture, with landmarks of a head that is turned further to the side."""
+        R = self.truth.R.copy()
+        R[frame] = Rotation.from_euler("y", degrees, degrees=True).as_matrix() @ R[frame]
+        return replace(self.frame(frame), dense_px=replace(self.truth, R=R).landmarks478_px(self.model, frame))
 
     def shape_error_mm(self, shape: torch.Tensor) -> float:
         """Median distance of the face's vertices to the true ones after the best rotation, shift and scale."""

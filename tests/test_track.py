@@ -16,7 +16,17 @@ from tracker.rotations import exp_so3
 from tracker.settings import SmootherSettings, TrackingSettings
 from tracker.smoother import smoother_of
 from tracker.state import FrameState, Layout
-from tracker.track import Past, TrackedFrame, predict, temporal_term, track_frame
+from tracker.track import (
+    Beginning,
+    Past,
+    TrackedFrame,
+    begin_frame,
+    judge,
+    predict,
+    second_opinion,
+    temporal_term,
+    track_frame,
+)
 
 START = Past(None, None, "")
 # A frame's worth of nothing: black, no face found.
@@ -39,7 +49,7 @@ def _track(solver: FrameSolver, frames: list[FrameInput]) -> list[TrackedFrame]:
     past, tracked = START, []
     for frame in frames:
         tracked.append(track_frame(solver, frame, past))
-        past = past.then(tracked[-1].state, tracked[-1].status)
+        past = past.behind(tracked[-1])
     return tracked
 
 
@@ -195,8 +205,55 @@ def test_a_covered_face_is_poor(solver: FrameSolver, clip: RenderedClip) -> None
     hidden[low[1] : high[1], low[0] : high[0]] = 30
     past = START
     for number in (28, 29):
-        past = past.then(track_frame(solver, clip.frame(number), past).state, "ok")
+        past = past.behind(track_frame(solver, clip.frame(number), past))
     assert track_frame(solver, replace(frame, image=hidden), past).status == "poor"
+
+
+@pytest.mark.parametrize("degrees", [-25, 25])
+def test_landmarks_that_lead_away_are_left(solver: FrameSolver, clip: RenderedClip, degrees: float) -> None:
+    frame, past = clip.misled(30, degrees), START
+    for number in (28, 29):
+        past = past.behind(track_frame(solver, clip.frame(number), past))
+    tracked = track_frame(solver, frame, past)
+    beginning = begin_frame(solver, frame, past)
+    assert beginning.start is not None
+    temporal = temporal_term(solver, beginning.start)
+    followed = solver.solve(frame, beginning.start, temporal, beginning.start.light)
+    # Followed, they lead 12 and 18 degrees away, and the correlation falls from 0.94 to 0.16 and -0.06; left, 0.2 px of
+    # error remain.
+    assert rotation_degrees(followed.state.R, clip.state(30).R) > 5
+    assert followed.correlation < past.correlation - 0.15
+    assert _landmark_error_px(clip, tracked, 30) < 1
+    assert tracked.solution.correlation > 0.9
+    # What was detected is far from it, and is reported so.
+    assert tracked.status == "poor"
+    assert tracked.reprojection_px > 5
+
+
+def test_a_steady_doubt_is_no_reason_for_a_second_opinion(solver: FrameSolver, clip: RenderedClip) -> None:
+    frame, start = clip.misled(30, 25), clip.state(30)
+    solution = solver.solve(frame, start, temporal_term(solver, start), start.light)
+    linked = Beginning(start, start, True, False)
+    for past, beginning in (
+        (Past(start, None, "ok", solution.correlation + 0.1), linked),
+        (Past(start, None, "ok"), linked),
+        (Past(start, None, "ok", 0.95), Beginning(start, start, False, True)),
+    ):
+        assert second_opinion(solver, frame, past, beginning, solution) is solution
+    assert second_opinion(solver, frame, Past(start, None, "ok", 0.95), linked, solution) is not solution
+
+
+@pytest.mark.parametrize(
+    ("error", "correlation", "status"),
+    [(0.03, 0.6, "ok"), (0.05, 0.89, "poor"), (0.05, 0.91, "ok"), (0.07, 0.99, "poor"), (0.01, 0.49, "poor")],
+)
+def test_a_sure_picture_forgives_the_detector_a_little(
+    clip: RenderedClip, error: float, correlation: float, status: str
+) -> None:
+    """Landmark errors in inter-ocular distances."""
+    detected = clip.landmarks_px(30)
+    fitted = detected + np.array([0, error * inter_ocular_px(detected)])
+    assert judge(TrackingSettings(), fitted, detected, correlation)[0] == status
 
 
 def test_an_empty_room_is_lost(solver: FrameSolver, clip: RenderedClip) -> None:
@@ -242,13 +299,13 @@ def test_prediction_stands_still_without_a_past() -> None:
 
 def test_the_past_forgets_what_was_lost() -> None:
     a, b, c = (random_state(MODEL, seed) for seed in (1, 2, 3))
-    past = START.then(a, "ok")
+    past = START.then(a, "ok", 0.9)
     assert (past.last, past.before, past.status) == (a, None, "ok")
-    past = past.then(b, "lost")
+    past = past.then(b, "lost", 0.1)
     assert (past.last, past.before, past.status) == (b, a, "lost")
-    past = past.then(c, "ok")
+    past = past.then(c, "ok", 0.8)
     # A velocity from a bridged frame would be no velocity.
-    assert (past.last, past.before) == (c, None)
+    assert (past.last, past.before, past.correlation) == (c, None, 0.8)
 
 
 def test_temporal_spreads_are_those_of_the_settings(solver: FrameSolver) -> None:

@@ -20,7 +20,7 @@ from stages.frame_files import write_npz
 from stages.pipeline import plan, run_stages
 from stages.raw_frames import RawRecord
 from stages.subject import Subject
-from tracker.clip import held_unknowns
+from tracker.clip import FrameInput, held_unknowns
 from tracker.config import Config
 from tracker.errors import InputError, SubjectError
 from tracker.evidence import Evidence
@@ -244,15 +244,15 @@ class _Killed(Exception):
     pass
 
 
-def _killed_after(monkeypatch: pytest.MonkeyPatch, frames: int) -> list[None]:
-    """Lets tracking fail once it has tracked so many frames; the list grows with every frame that is tracked."""
-    calls: list[None] = []
+def _killed_after(monkeypatch: pytest.MonkeyPatch, frames: int) -> list[float]:
+    """Lets tracking fail once it has tracked so many frames; the list has the correlation before each one."""
+    calls: list[float] = []
 
-    def track(*arguments: object) -> TrackedFrame:
+    def track(solver: FrameSolver, frame: FrameInput, past: Past) -> TrackedFrame:
         if len(calls) == frames:
             raise _Killed
-        calls.append(None)
-        return track_frame(*arguments)  # type: ignore[arg-type]
+        calls.append(past.correlation)
+        return track_frame(solver, frame, past)
 
     monkeypatch.setattr(tracking, "track_frame", track)
     return calls
@@ -267,6 +267,7 @@ def test_an_interrupted_track_goes_on_where_it_was(
     _, _, home = tracked
     overrides = ("smoother.block=2", "smoother.lag=1", f"smoother.enabled={str(smoothed).lower()}")
     whole, config = _copy(home, tmp_path / "whole", *overrides)
+    before = _killed_after(monkeypatch, COUNT)
     run_stages(whole, config, ("tracking",), "cpu", True)
     again, config = _copy(home, tmp_path / "again", *overrides)
     _killed_after(monkeypatch, frames)
@@ -279,6 +280,7 @@ def test_an_interrupted_track_goes_on_where_it_was(
     calls = _killed_after(monkeypatch, COUNT)
     run_stages(again, config, ("tracking",), "cpu", False)
     assert len(calls) == COUNT - (frames if frames > 1 or not smoothed else 0)
+    np.testing.assert_array_equal(calls, before[COUNT - len(calls) :])
     assert _bytes(again.checkpoint_dir) == _bytes(whole.checkpoint_dir)
     for folder in ("mesh_dir", "depth_dir", "explained_dir"):
         assert _bytes(getattr(again, folder)) == _bytes(getattr(whole, folder))
@@ -295,7 +297,7 @@ def test_without_smoothing_a_frame_is_what_was_tracked(tracked, tmp_path: Path) 
     past = Past(None, None, "")
     for index in subject.frame_indices():
         found = track_frame(solver, frame_input(subject, index, False), past)
-        past = past.then(found.state, found.status)
+        past = past.behind(found)
         frame, other = load_frame(subject.checkpoint_path(index)), load_frame(smoothed.checkpoint_path(index))
         for name, value in state_from_arrays(frame["state"]).tensors.items():
             assert torch.equal(value, getattr(found.state, name)), name

@@ -139,6 +139,12 @@ class TrackingSettings(BaseModel):
         le=1,
         description="Median reprojection error above which a frame is poor, in inter-ocular distances.",
     )
+    sure_correlation: float = Field(
+        0.9,
+        ge=-1,
+        le=1,
+        description="Correlation of picture and appearance from which that error may be half as large again.",
+    )
     poor_correlation: float = Field(
         0.5, ge=-1, le=1, description="Correlation of picture and appearance below which a frame is poor."
     )

@@ -1,5 +1,6 @@
 """The track of a clip: prediction, solve, judgement, frame by frame."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +24,12 @@ _FASTEST_M = 0.05
 _FASTEST_RAD = 0.5
 # Farther than this (inter-ocular distances) from the prediction, the head has jumped (a cut, a lost stretch).
 _JUMP = 0.5
+# Where the correlation falls by more than this from one frame to the next, the landmarks may have led away; where it is
+# by more than this better without them, they have.
+_DOUBTFUL_FALL = 0.15
+_WORTH_LEAVING = 0.1
+# How far landmarks may be off where the correlation is sure, times where it is not.
+_SURE_LIMIT = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +40,21 @@ class Past:
         last: state of the frame before, or None at the start.
         before: state of the one before that, or None.
         status: status of the frame before: 'ok', 'poor', 'lost' or '' at the start.
+        correlation: of the frame before, NaN where there is none.
     """
 
     last: FrameState | None
     before: FrameState | None
     status: str
+    correlation: float = math.nan
 
-    def then(self, state: FrameState, status: str) -> "Past":
+    def then(self, state: FrameState, status: str, correlation: float) -> "Past":
         """The past of the next frame."""
-        return Past(state, self.last if self.status != "lost" else None, status)
+        return Past(state, self.last if self.status != "lost" else None, status, correlation)
+
+    def behind(self, tracked: "TrackedFrame") -> "Past":
+        """The past of the next frame, behind one that has been tracked."""
+        return self.then(tracked.state, tracked.status, tracked.solution.correlation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +117,24 @@ def track_frame(solver: FrameSolver, frame: FrameInput, past: Past) -> TrackedFr
         linked = beginning.predicted if beginning.linked else None
         temporal = None if linked is None else temporal_term(solver, linked)
         solution = solver.solve(frame, beginning.start, temporal, beginning.start.light)
+        solution = second_opinion(solver, frame, past, beginning, solution)
     return end_frame(solver, frame, past, beginning, solution)
+
+
+def second_opinion(
+    solver: FrameSolver, frame: FrameInput, past: Past, beginning: Beginning, solution: FrameSolution
+) -> FrameSolution:
+    """A frame's solution, or one without its landmarks where that explains the picture and this one suddenly does not.
+
+    Far in profile all points of a detector may be off together; they then draw the head to where every sample is an
+    outlier, and the colours can no longer say so.
+    """
+    start, fell = beginning.start, solution.correlation < past.correlation - _DOUBTFUL_FALL
+    if start is None or not beginning.linked or frame.dense_px is None or not fell:
+        return solution
+    alone = replace(frame, dense_px=None, sparse_px=None)
+    other = solver.solve(alone, start, temporal_term(solver, start), start.light)
+    return other if other.correlation > solution.correlation + _WORTH_LEAVING else solution
 
 
 def begin_frame(solver: FrameSolver, frame: FrameInput, past: Past) -> Beginning:
@@ -202,6 +232,9 @@ def judge(
         return "poor" if correlation >= tracking.lost_correlation else "lost", float("nan")
     reprojection = float(np.nanmedian(np.linalg.norm(fitted_px - dense_px, axis=1)))
     limit = tracking.poor_reprojection * inter_ocular_px(dense_px)
+    if correlation >= tracking.sure_correlation:
+        # The picture says that it is the detector that errs.
+        limit *= _SURE_LIMIT
     return "poor" if reprojection > limit or correlation < tracking.poor_correlation else "ok", reprojection
 
 

@@ -69,7 +69,7 @@ def kernels() -> Iterator[None]:
     past = tracker.track.Past(None, None, "")
     for _ in range(2):
         tracked = tracker.track.track_frame(solver, frame, past)
-        past = past.then(tracked.state, tracked.status)
+        past = past.behind(tracked)
     yield
     tracker.texture.bake_texture(calibration.clip, task.frames, calibration.states, 64)
     yield

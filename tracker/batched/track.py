@@ -21,7 +21,7 @@ from tracker.problem import FrameProblem
 from tracker.residuals.prior import GazeSymmetryTerm
 from tracker.solver import Outcome, SolverSettings, minimise
 from tracker.state import FrameState
-from tracker.track import Past, TrackedFrame, begin_frame, end_frame, temporal_term, track_frame
+from tracker.track import Past, TrackedFrame, begin_frame, end_frame, second_opinion, temporal_term, track_frame
 
 # Frames after which the head is known well enough to begin other chunks with.
 _REFERENCE_FRAMES = 8
@@ -55,7 +55,7 @@ def track_chunks(
             reference = reference_state(solver.solver, load, span[1])
         for lane in _track_window(solver, pictures, window, reference):
             for index, tracked, milliseconds in _joined(solver.solver, load, lane, past):
-                past = past.then(tracked.state, tracked.status)
+                past = past.behind(tracked)
                 yield index, tracked, milliseconds
 
 
@@ -71,7 +71,7 @@ def reference_state(solver: FrameSolver, load: Callable[[int], FrameInput], coun
     past = _START
     for index in range(first, min(first + _REFERENCE_FRAMES, count)):
         tracked = track_frame(solver, load(index), past)
-        past = past.then(tracked.state, tracked.status)
+        past = past.behind(tracked)
     return past.last
 
 
@@ -96,7 +96,7 @@ class _Lane:
         if begun and self.anchor is None:
             self.anchor = index
         if self.anchor is not None or self.chunk.first == 0:
-            self.past = self.past.then(tracked.state, tracked.status)
+            self.past = self.past.behind(tracked)
         if index >= self.chunk.first:
             self.kept.append((index, tracked, milliseconds))
 
@@ -126,7 +126,7 @@ def _joined(solver: FrameSolver, load: Callable[[int], FrameInput], lane: _Lane,
             continue
         started = time.perf_counter()
         again = track_frame(solver, load(index), past)
-        past = past.then(again.state, again.status)
+        past = past.behind(again)
         yield index, again, milliseconds + (time.perf_counter() - started) * 1000
 
 
@@ -138,7 +138,7 @@ def track_batch(
 ) -> list[tuple[TrackedFrame, bool]]:
     """Tracks one frame of each of several chunks, by the rules of `tracker.track.track_frame`.
 
-    Restarts from landmarks, and the flow of frames without a face, are solved on the host.
+    Restarts from landmarks, the flow of frames without a face, and second opinions are solved on the host.
 
     Args:
         solver: of the calibrated clip.
@@ -171,6 +171,7 @@ def track_batch(
         if beginning.start is not None:
             solution, ended = next(found)
             solution = replace(solution, outcomes=(*ended, *solution.outcomes))
+            solution = second_opinion(single, frame, past, beginning, solution)
         results.append((end_frame(single, frame, past, beginning, solution), solution is not None))
     return results
 
