@@ -143,7 +143,7 @@ class TrackingSettings(BaseModel):
         0.9,
         ge=-1,
         le=1,
-        description="Correlation of picture and appearance from which that error may be half as large again.",
+        description="Correlation of picture and appearance from which that error may be three times as large.",
     )
     poor_correlation: float = Field(
         0.5, ge=-1, le=1, description="Correlation of picture and appearance below which a frame is poor."
