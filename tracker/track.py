@@ -28,8 +28,8 @@ _JUMP = 0.5
 # by more than this better without them, they have.
 _DOUBTFUL_FALL = 0.15
 _WORTH_LEAVING = 0.1
-# How far landmarks may be off where the correlation is sure, times where it is not: in profile a detector guesses the half
-# of its points that are hidden.
+# How far landmarks may be off where the correlation is sure, times where it is not: in profile a detector guesses the
+# half of its points that are hidden.
 _SURE_LIMIT = 3.0
 
 
