@@ -8,7 +8,7 @@ import ast
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -136,8 +136,7 @@ class HashCache:
     def save(self) -> None:
         """Writes the cache, without files that are gone, if anything was added."""
         if self._changed:
-            folders = {os.path.dirname(place) for place in self._known}
-            there = {os.path.join(folder, name) for folder in folders for name in _names(folder)}
+            there = _there(self._known)
             files.write_json(self._path, {place: known for place, known in self._known.items() if place in there})
             self._changed = False
 
@@ -158,11 +157,20 @@ def _stamp(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
-def _names(folder: str) -> list[str]:
-    """Names in a folder; none where it is gone."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return os.listdir(folder)
-    return []
+def _there(places: Iterable[str]) -> set[str]:
+    """Those of some files that are there; their folders are listed, which is quicker than asking for each."""
+    by_folder: dict[str, list[str]] = {}
+    for place in places:
+        by_folder.setdefault(os.path.dirname(place), []).append(place)
+    there: set[str] = set()
+    for folder, within in by_folder.items():
+        try:
+            names = set(os.listdir(folder))
+            there.update(place for place in within if os.path.basename(place) in names)
+        except OSError:
+            # Gone, or one that may be entered but not listed.
+            there.update(place for place in within if os.path.exists(place))
+    return there
 
 
 def _members(folder: Path) -> tuple[list[str], list[os.stat_result]]:
@@ -175,7 +183,9 @@ def _walk(folder: str, above: str) -> Iterator[tuple[str, os.stat_result]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, f"{above}{entry.name}/")
+                # One that may not be read (lost+found) is left out, as pathlib does.
+                with suppress(PermissionError):
+                    yield from _walk(entry.path, f"{above}{entry.name}/")
             elif entry.is_file() and not entry.name.endswith(files.TEMPORARY_SUFFIX):
                 yield above + entry.name, entry.stat()
 

@@ -26,8 +26,8 @@ _THREADS = 2
 _UNDER_WAY = 4
 # The container's duration and the decoded frames may differ by one at either end.
 _ROUNDING_FRAMES = 2
-# Pictures so many frames apart may as well be ones up to three before: coders put that many in a row on which none does
-# depend.
+# Pictures so many frames apart may as well be ones shortly before: coders put up to three in a row on which no other
+# depends, seldom more.
 _FAR_APART = 4
 # Note in the manifest of the stage frames: it has looked at the video, and extracts the pictures beside later stages.
 POSTPONED = "postponed"

@@ -1,12 +1,13 @@
 """Manifests: what counts as a change, and what code a stage depends on."""
 
 import ast
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
-from stages import manifest
+from stages import files, manifest
 from stages.manifest import HashCache, Manifest
 
 
@@ -188,3 +189,46 @@ def test_hashes_of_earlier_runs_stay_valid(tmp_path: Path) -> None:
     cache = HashCache(tmp_path / "hashes.cache")
     assert cache.digest(tmp_path / "f" / "a") == "cf4ab791c62b8d2b2109c90275287816"
     assert cache.digest(tmp_path / "f") == "f0a4e216871f59fb67418a89766be324"
+
+
+def test_a_folders_hash_has_its_files_at_any_depth(tmp_path: Path) -> None:
+    """Names and contents of finished files in order, linked ones included, linked folders left out."""
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for place in ("a/1", "a.b/1", "a-b/c/2", "z"):
+        (inside / place).parent.mkdir(parents=True, exist_ok=True)
+        (inside / place).write_text(place)
+    outside.mkdir()
+    (outside / "far").write_text("far")
+    (inside / f"z{files.TEMPORARY_SUFFIX}").write_text("half")
+    (inside / "linked").symlink_to(outside / "far")
+    (inside / "folder").symlink_to(outside)
+    (inside / "broken").symlink_to(outside / "nothing")
+
+    def small(text: str) -> str:
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    names = [("a/1", "a/1"), ("a-b/c/2", "a-b/c/2"), ("a.b/1", "a.b/1"), ("linked", "far"), ("z", "z")]
+    hashes = HashCache(tmp_path / "hashes.cache")
+    expected = small("\n".join(f"{name} {small(text)}" for name, text in names))
+    assert hashes.digest(inside) == hashes.digest(inside) == expected
+    assert manifest.listing(inside) == small("\n".join(f"{name} {len(text)}" for name, text in names))
+
+
+def test_the_cache_forgets_files_that_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, cache = tmp_path / "folder", tmp_path / "hashes.cache"
+    folder.mkdir()
+    for name in ("1", "2"):
+        (folder / name).write_text(name)
+    hashes = HashCache(cache)
+    hashes.digest(folder)
+    (folder / "1").unlink()
+
+    def refused(_folder: str) -> list[str]:
+        raise PermissionError
+
+    for listed in (os.listdir, refused):
+        # A folder that may be entered, but not listed, is asked for each file.
+        monkeypatch.setattr(os, "listdir", listed)
+        hashes._changed = True
+        hashes.save()
+        assert list(files.read_json(cache)) == [str(folder / "2")]

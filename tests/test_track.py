@@ -1,5 +1,6 @@
 """Frame-by-frame tracking of a rendered head: errors, lost stretches, cuts, prediction, judgement."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from heads import random_head, random_state
 from rendered_clip import RenderedClip, rotation_degrees
+from scipy.spatial.transform import Rotation
 
 from tracker.clip import FrameInput, change_stds, frame_bounds, prior_stds
 from tracker.frame_solver import FrameSolver
@@ -15,6 +17,7 @@ from tracker.landmark_set import inter_ocular_px
 from tracker.rotations import exp_so3
 from tracker.settings import SmootherSettings, TrackingSettings
 from tracker.smoother import smoother_of
+from tracker.solver import Outcome
 from tracker.state import FrameState, Layout
 from tracker.track import (
     Beginning,
@@ -240,7 +243,39 @@ def test_a_steady_doubt_is_no_reason_for_a_second_opinion(solver: FrameSolver, c
         (Past(start, None, "ok", 0.95), Beginning(start, start, False, True)),
     ):
         assert second_opinion(solver, frame, past, beginning, solution) is solution
-    assert second_opinion(solver, frame, Past(start, None, "ok", 0.95), linked, solution) is not solution
+    past = Past(start, None, "ok", 0.95)
+    assert second_opinion(solver, frame, past, linked, solution) is not solution
+    # Where hardly any sample is seen, there is no correlation.
+    unseen = replace(solution, correlation=math.nan)
+    assert second_opinion(solver, frame, past, linked, unseen).correlation > 0.9
+    assert second_opinion(solver, clip.frame(30), past, linked, replace(solution, correlation=0.94)).correlation == 0.94
+
+
+def test_a_second_opinion_that_failed_is_not_taken(
+    solver: FrameSolver, clip: RenderedClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame, start = clip.misled(30, 25), clip.state(30)
+    solution = solver.solve(frame, start, temporal_term(solver, start), start.light)
+    broken = replace(solution, correlation=0.99, outcomes=(Outcome("singular", (1.0,), (1e8,)),))
+    monkeypatch.setattr(FrameSolver, "solve", lambda *_: broken)
+    linked = Beginning(start, start, True, False)
+    assert second_opinion(solver, frame, Past(start, None, "ok", 0.95), linked, solution) is solution
+
+
+@pytest.mark.parametrize("degrees", [0.5, 20])
+def test_the_landmark_solve_from_a_prediction_is_as_long_as_it_needs(
+    solver: FrameSolver, clip: RenderedClip, degrees: float
+) -> None:
+    frame, state = clip.frame(30), clip.state(30)
+    turn = torch.from_numpy(Rotation.from_euler("z", degrees, degrees=True).as_matrix())
+    start = replace(state, R=turn @ state.R)
+    linked = solver.solve(frame, start, temporal_term(solver, start), start.light)
+    alone = solver.solve(frame, start, None, start.light)
+    steps = [len(solution.outcomes[0].dampings) for solution in (linked, alone)]
+    # 2 and 3 measured, 4 and 4 where the prediction is far off.
+    assert steps[0] < steps[1] if degrees < 1 else steps[0] >= 4
+    # 0.57 degrees measured, which the pull to the prediction leaves.
+    assert rotation_degrees(linked.state.R, alone.state.R) < 1.2
 
 
 @pytest.mark.parametrize(

@@ -46,14 +46,16 @@ SIGMA_LIMITS = (0.012, 0.08)
 MAD = 1.4826
 # Fewer visible samples than this say nothing.
 MIN_SAMPLES = 50
-# Steps of the landmark solve that starts at a prediction: more changed nothing on clips with truth (turns to 50 degrees
-# and motion blur among them), because the levels after it have the same landmarks.
-_STEPS_FROM_PREDICTION = 2
+# From a prediction the landmark solve ends with the first step that lowers its cost by less than this share: the levels
+# after it have the same landmarks, and finer steps changed nothing on clips with truth.
+_COARSE_TOLERANCE = 0.02
+_FAILED = ("singular", "non-finite")
 
 
-def landmark_steps(tracking: TrackingSettings, predicted: bool) -> int:
-    """Most steps of the landmark solve, from a prediction or from afar."""
-    return _STEPS_FROM_PREDICTION if predicted else tracking.steps + 2
+def landmark_settings(tracking: TrackingSettings, predicted: bool) -> SolverSettings:
+    """Limits of the landmark solve, from a prediction or from afar."""
+    settings = SolverSettings(max_steps=tracking.steps + 2)
+    return replace(settings, cost_tolerance=_COARSE_TOLERANCE) if predicted else settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +84,13 @@ class FrameSolution:
     @property
     def status(self) -> str:
         """The worst outcome of the levels, or 'converged'."""
-        bad = [outcome.status for outcome in self.outcomes if outcome.status in ("singular", "non-finite")]
+        bad = [outcome.status for outcome in self.outcomes if outcome.status in _FAILED]
         return bad[0] if bad else self.outcomes[-1].status if self.outcomes else "no data"
+
+    @property
+    def failed(self) -> bool:
+        """Whether a level ended without a solution."""
+        return self.status in _FAILED
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +160,7 @@ class FrameSolver:
         problem = self._problem(frame, start, temporal, view)
         state, outcomes, solution = start, list[Outcome](), None
         if problem.landmarks and not close:
-            most = landmark_steps(self.tracking, temporal is not None)
-            solution = minimise(problem, state, SolverSettings(max_steps=most))
+            solution = minimise(problem, state, landmark_settings(self.tracking, temporal is not None))
             state = solution.state
             outcomes.append(solution.outcome)
         flow = None if close else self.flow(frame, state)

@@ -130,12 +130,20 @@ def second_opinion(
     Far in profile all points of a detector may be off together; they then draw the head to where every sample is an
     outlier, and the colours can no longer say so.
     """
-    start, fell = beginning.start, solution.correlation < past.correlation - _DOUBTFUL_FALL
-    if start is None or not beginning.linked or frame.dense_px is None or not fell:
+    start, found = beginning.start, _known(solution.correlation)
+    if start is None or not beginning.linked or frame.dense_px is None:
+        return solution
+    if not found < past.correlation - _DOUBTFUL_FALL:
         return solution
     alone = replace(frame, dense_px=None, sparse_px=None)
     other = solver.solve(alone, start, temporal_term(solver, start), start.light)
-    return other if other.correlation > solution.correlation + _WORTH_LEAVING else solution
+    better = _known(other.correlation) > found + _WORTH_LEAVING and not other.failed
+    return other if better else solution
+
+
+def _known(correlation: float) -> float:
+    """A correlation; the least one where too few samples are seen to have any."""
+    return -1.0 if math.isnan(correlation) else correlation
 
 
 def begin_frame(solver: FrameSolver, frame: FrameInput, past: Past) -> Beginning:
@@ -209,7 +217,7 @@ def _judged(solver: FrameSolver, frame: FrameInput, solution: FrameSolution) -> 
     """Status of a solved frame from its landmarks and colours."""
     fitted = fitted478(solver, solution.state)
     status, reprojection = judge(solver.tracking, fitted, frame.dense_px, solution.correlation)
-    if not solution.state.is_finite() or solution.status in ("singular", "non-finite"):
+    if not solution.state.is_finite() or solution.failed:
         status = "lost"
     return TrackedFrame(solution.state, status, solution, fitted, reprojection)
 

@@ -27,7 +27,7 @@ from tracker.frame_solver import (
     SIGMA_LIMITS,
     FrameSolution,
     FrameSolver,
-    landmark_steps,
+    landmark_settings,
     sample_stride,
 )
 from tracker.image import inside
@@ -167,8 +167,8 @@ class BatchSolver:
         stages, state = list[_Stage](), start
         for predicted, some, which in ((True, not all(far), ~away), (False, any(far), away)):
             if some:
-                settings = SolverSettings(max_steps=landmark_steps(tracking, predicted))
-                stages.append((minimise(problem, state, asked & which, settings), asked & which))
+                limits = landmark_settings(tracking, predicted)
+                stages.append((minimise(problem, state, asked & which, limits), asked & which))
                 state = stages[-1][0].state
         seen = None
         asked, settings = torch.ones_like(asked), SolverSettings(max_steps=tracking.steps)
