@@ -1,5 +1,6 @@
 """The runner: order, skipping, resuming, setting aside; on stages made for the test."""
 
+import ast
 import subprocess
 import sys
 import time
@@ -357,6 +358,16 @@ def test_first_stages_do_without_torch() -> None:
     code = "import sys, run_tracking, stages.frames, stages.crop, stages.landmarks; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=manifest.ROOT)
     assert done.stdout.strip() == "False"
+
+
+def test_warm_up_has_loaded_the_solver_before_its_kernels_run() -> None:
+    """While libraries load, nobody looks for garbage: what the kernels' turn imports comes too late for that."""
+    code = (
+        "import sys; from tracker import warm_up; list(warm_up.libraries()); before = set(sys.modules); "
+        "next(warm_up.kernels()); print(sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=manifest.ROOT, check=True, capture_output=True, text=True)
+    assert not {"torch", "scipy", "pydantic"} & set(ast.literal_eval(done.stdout))
 
 
 def test_warm_up_runs_to_its_end_and_can_be_left() -> None:

@@ -282,7 +282,7 @@ def test_the_landmark_solve_from_a_prediction_is_as_long_as_it_needs(
     ("error", "correlation", "status"),
     [(0.03, 0.6, "ok"), (0.05, 0.89, "poor"), (0.11, 0.91, "ok"), (0.13, 0.99, "poor"), (0.01, 0.49, "poor")],
 )
-def test_a_sure_picture_forgives_the_detector_a_little(
+def test_a_sure_picture_forgives_the_detector(
     clip: RenderedClip, error: float, correlation: float, status: str
 ) -> None:
     """Landmark errors in inter-ocular distances."""

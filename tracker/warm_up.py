@@ -17,6 +17,9 @@ def libraries() -> Iterator[None]:
     import torch  # noqa: F401
 
     yield
+    import tracker.calibrate
+    import tracker.texture
+    import tracker.track  # noqa: F401
 
     yield
 
