@@ -16,6 +16,7 @@ from tracker.errors import InputError
 from tracker.flow import FlowAppearance, flow_appearance
 from tracker.head.model import HeadModel
 from tracker.landmark_set import LandmarkSet, is_detected, landmark_set
+from tracker.light_response import LightResponse
 from tracker.samples import face_samples
 
 # With a smaller spread of the log focal length than this (95 % within 15 %) the clip tells it; else it hardly does.
@@ -56,6 +57,9 @@ class CalibrationRecord:
         seen: (M,) float32 weight with which each sample was seen.
         light: (9, 3) mean light, camera axes.
         depth_m: () typical distance of the head.
+        light_own: (M, 8) float32 response of the samples' shading to the light, see `tracker.light_response`; (0, 8)
+            under steady light.
+        light_around: (L, M, 8) float32 that of their local means, or (L, 0, 8).
         frames: (K,) calibration frames.
         reprojection_px: () median landmark error over them.
         photometric_l1: () mean absolute colour residual over them.
@@ -71,6 +75,8 @@ class CalibrationRecord:
     seen: np.ndarray
     light: np.ndarray
     depth_m: np.ndarray
+    light_own: np.ndarray
+    light_around: np.ndarray
     frames: np.ndarray
     reprojection_px: np.ndarray
     photometric_l1: np.ndarray
@@ -79,6 +85,13 @@ class CalibrationRecord:
     def focal_observed(self) -> bool:
         """Whether the clip (or the user) tells the focal length."""
         return bool(self.camera_prior[1] == 0 or self.log_focal_std < OBSERVED_LOG_STD)
+
+    @property
+    def response(self) -> LightResponse | None:
+        """How the contrast follows the light; None where that was steady."""
+        if not len(self.light_own):
+            return None
+        return LightResponse(torch.from_numpy(self.light_own), torch.from_numpy(self.light_around))
 
     @property
     def intrinsics(self) -> Intrinsics:
@@ -147,6 +160,7 @@ def load_clip(subject: Subject, config: Config, model: HeadModel) -> tuple[ClipM
         seen=torch.from_numpy(record.seen),
         light=torch.from_numpy(record.light),
         depth_m=float(record.depth_m),
+        response=record.response,
     )
     return clip, record
 

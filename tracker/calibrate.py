@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tracker.appearance_fit import frame_lights, view_samples, with_appearance
+from tracker.appearance_fit import view_samples, with_appearance
 from tracker.bundle import BundleProblem, BundleState
 from tracker.camera import Intrinsics
 from tracker.clip import (
@@ -184,11 +184,14 @@ def solve_appearance(task: CalibrationTask, geometry: GeometrySolution) -> Calib
         if 0 < turn == coarse:
             state = _face_as_before(state, [geometry.state.frames[place] for place in kept])
             clip = _clip(task, state, fitted_offsets(task, state)[0], samples)
-        clip = with_appearance(clip, view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px))
+        clip, lit = _unwrapped(task, clip, state.frames, pictures)
+        state = replace(state, frames=lit)
         solver = FrameSolver(clip, task.energy, task.tracking, task.held)
         solutions = _solved_alone(solver, task.frames, state.frames, close=turn > 0 and level == 0)
         state = replace(state, frames=tuple(solution.state for solution in solutions))
-        explained = _explained(solutions, task.tracking.poor_correlation) if turn < _DROPPING_ROUNDS else None
+        # Under a light that moves, poses from landmarks alone are not enough to tell who is covered.
+        judged = turn < _DROPPING_ROUNDS and (turn > 0 or clip.response is None)
+        explained = _explained(solutions, task.tracking.poor_correlation) if judged else None
         if explained is not None:
             kept = tuple(kept[place] for place in explained)
             task = replace(task, frames=tuple(task.frames[place] for place in explained))
@@ -226,6 +229,7 @@ def refine(task: CalibrationTask, calibration: Calibration, more: Sequence[Frame
     solver = FrameSolver(calibration.clip, task.energy, task.tracking, task.held)
     points = calibration.clip.landmark_points.rest
     starts = _posed(task, more, points, calibration.clip.intrinsics)
+    starts = tuple(replace(start, light=calibration.clip.light) for start in starts)
     solutions = _solved_alone(solver, more, starts, close=False)
     used = [k for k, solution in enumerate(solutions) if solution.correlation >= task.tracking.poor_correlation]
     frames = [task.frames[place] for place in calibration.kept] + [more[k] for k in used]
@@ -238,7 +242,8 @@ def refine(task: CalibrationTask, calibration: Calibration, more: Sequence[Frame
     samples = SampleSet.of(task.model, face_samples(task.model, task.settings.samples))
     clip = _clip(task, state, calibration.offsets_m, samples)
     for _ in range(_REFINING_ROUNDS):
-        clip = with_appearance(clip, view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px))
+        clip, lit = _unwrapped(task, clip, state.frames, pictures)
+        state = replace(state, frames=lit)
         solver = FrameSolver(clip, task.energy, task.tracking, task.held)
         clip, state, problem = _solved_jointly(task, calibration.geometry.landmarks, (solver, state), pictures)
     spread = focal_spread(problem, state)
@@ -277,7 +282,14 @@ def _solved_jointly(
         state = minimise(problem, state, SolverSettings(max_steps=task.settings.joint_steps, slack=_SLACK)).state
     before = solver.clip
     moved = _clip(task, state, fitted_offsets(task, state)[0], before.samples)
-    clip = replace(moved, contrast=before.contrast, albedo=before.albedo, seen=before.seen, light=before.light)
+    clip = replace(
+        moved,
+        contrast=before.contrast,
+        albedo=before.albedo,
+        seen=before.seen,
+        light=before.light,
+        response=before.response,
+    )
     return clip, state, problem
 
 
@@ -286,10 +298,15 @@ def _for_tracking(
 ) -> tuple[ClipModel, tuple[FrameState, ...]]:
     """The clip with the samples that tracking uses and their appearance, and the frames' states with their light."""
     clip = _clip(task, state, offsets_m, SampleSet.of(task.model, face_samples(task.model, task.tracking.samples)))
-    views = view_samples(clip, state.frames, pictures, task.energy.contrast_sigma_px)
-    clip = with_appearance(clip, views)
-    lights = frame_lights(clip, views)
-    return clip, tuple(replace(one, light=light) for one, light in zip(state.frames, lights, strict=True))
+    return _unwrapped(task, clip, state.frames, pictures)
+
+
+def _unwrapped(
+    task: CalibrationTask, clip: ClipModel, states: Sequence[FrameState], pictures: Sequence[list[ImageLevel]]
+) -> tuple[ClipModel, tuple[FrameState, ...]]:
+    """The clip with the appearance that its frames show, and the frames' states with their light."""
+    clip, lights = with_appearance(clip, view_samples(clip, states, pictures, task.energy.contrast_sigma_px))
+    return clip, tuple(replace(one, light=light) for one, light in zip(states, lights, strict=True))
 
 
 def _solved_alone(
@@ -298,7 +315,7 @@ def _solved_alone(
     """Every frame on its own, with the appearance at hand."""
 
     def solve(pair: tuple[FrameInput, FrameState]) -> FrameSolution:
-        return solver.solve(*pair, None, solver.clip.light, close=close)
+        return solver.solve(*pair, None, pair[1].light, close=close)
 
     return on_threads(solve, zip(frames, states, strict=True))
 

@@ -11,6 +11,7 @@ from tracker.head.jaw import turns_jaw
 from tracker.head.model import HeadModel
 from tracker.kernels import visibility as kernels
 from tracker.landmark_set import LandmarkSet, inter_ocular_px
+from tracker.light_response import LightResponse
 from tracker.points import PointSet, PointTemplate, point_template
 from tracker.problem import Bounds
 from tracker.residuals.landmark import LandmarkTerm
@@ -76,6 +77,7 @@ class ClipModel:
         seen: (N,) how well each sample was seen in the calibration, 0 never.
         light: (9, 3) mean light in camera axes.
         depth_m: typical distance of the head, at which the disc of the local contrast is measured in pixels.
+        response: how the contrast follows a light that moves, or None where the clip's is steady.
     """
 
     model: HeadModel
@@ -91,6 +93,7 @@ class ClipModel:
     seen: Tensor
     light: Tensor
     depth_m: float
+    response: LightResponse | None = None
 
     def contrast_sigma_m(self, sigma_px: float, scale: float) -> float:
         """Standard deviation of the local contrast's disc in metres, the same in every frame.

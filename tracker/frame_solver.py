@@ -178,6 +178,10 @@ class FrameSolver:
                 seen = self.visible(state, None if temporal is None else view)
             if seen is None:
                 break
+            if term is None and temporal is None and self.clip.response is not None:
+                # No frame before says what the light is, and the samples' contrast depends on it.
+                pixels = project_state(self.clip.sample_points.subset(seen.ids), state, self.clip.intrinsics)
+                state, _ = self._lit(levels[0], pixels, state, seen, light_prior)
             term = self.thinned_term(levels[index], index, state, seen)
             solution = minimise(
                 replace(problem, photometric=term), state, SolverSettings(max_steps=self.tracking.steps)
@@ -270,6 +274,8 @@ class FrameSolver:
         """
         clip = self.clip
         points, target = clip.sample_points.subset(seen.ids), clip.contrast[index][seen.ids]
+        if clip.response is not None:
+            target = target * clip.response.gain(index, seen.ids, state.light, state.R)
         sigma_m = clip.contrast_sigma_m(self.energy.contrast_sigma_px, level.scale)
         normals_cam = seen.normals @ state.R.float().T
         lens = clip.intrinsics.scaled(level.scale)

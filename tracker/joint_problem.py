@@ -279,7 +279,10 @@ def shared_colours(
         if level:
             weight = weight * clear[seen.ids]
         assert term.axes is not None
-        return ColourView(seen.ids, picture, term.axes, weight)
+        if clip.response is None:
+            return ColourView(seen.ids, picture, term.axes, weight)
+        gain = clip.response.gain(level, seen.ids, one.light, one.R)
+        return ColourView(seen.ids, picture, term.axes, weight * gain[:, 0].square(), gain)
 
     found = on_threads(view, zip(pictures, state.frames, strict=True))
     views = tuple(one for one in found if one is not None)

@@ -80,21 +80,22 @@ def rotate_sh(sh: Tensor, R: Tensor) -> Tensor:
     Band 1 is a vector and band 2 a symmetric traceless form, which turn as R v and R M R^T: exact, no Wigner tables.
 
     Args:
-        sh: (9, 3) coefficients in the old frame.
-        R: (3, 3) rotation from the old to the new frame.
+        sh: (..., 9, 3) coefficients in the old frame.
+        R: (..., 3, 3) rotation from the old to the new frame.
 
     Returns:
-        (9, 3) coefficients in the new frame.
+        (..., 9, 3) coefficients in the new frame.
     """
-    xy, xz, yz = 0.5 * _C2 * sh[4], 0.5 * _C2 * sh[5], 0.5 * _C2 * sh[6]
-    xx, yy, zz = _C3 * sh[7] - _C4 * sh[8], -_C3 * sh[7] - _C4 * sh[8], 2 * _C4 * sh[8]
-    form = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], -1).reshape(-1, 3, 3)
-    turned = R @ form @ R.T
+    _, _, _, _, s4, s5, s6, s7, s8 = sh.unbind(-2)
+    xy, xz, yz = 0.5 * _C2 * s4, 0.5 * _C2 * s5, 0.5 * _C2 * s6
+    xx, yy, zz = _C3 * s7 - _C4 * s8, -_C3 * s7 - _C4 * s8, 2 * _C4 * s8
+    form = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], -1).unflatten(-1, (3, 3))
+    turned = R[..., None, :, :] @ form @ R[..., None, :, :].mT
     band2 = [
-        turned[:, 0, 1] * (2 / _C2),
-        turned[:, 0, 2] * (2 / _C2),
-        turned[:, 1, 2] * (2 / _C2),
-        (turned[:, 0, 0] - turned[:, 1, 1]) / (2 * _C3),
-        turned[:, 2, 2] / (2 * _C4),
+        turned[..., 0, 1] * (2 / _C2),
+        turned[..., 0, 2] * (2 / _C2),
+        turned[..., 1, 2] * (2 / _C2),
+        (turned[..., 0, 0] - turned[..., 1, 1]) / (2 * _C3),
+        turned[..., 2, 2] / (2 * _C4),
     ]
-    return torch.cat([sh[:1], R @ sh[1:4], torch.stack(band2)])
+    return torch.cat([sh[..., :1, :], R @ sh[..., 1:4, :], torch.stack(band2, -2)], -2)

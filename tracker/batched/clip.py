@@ -17,6 +17,23 @@ from tracker.samples import SurfaceSamples
 
 
 @dataclass(frozen=True, eq=False)
+class BatchSamples:
+    """The M' of the clip's M seen samples that a pyramid level takes.
+
+    Attributes:
+        points: where they are.
+        contrast: (M', 3).
+        ids: (M',) places among the M.
+        response: (M', 8) and (M', 8) as `tracker.light_response.response_gain` takes them; None under steady light.
+    """
+
+    points: BatchPoints
+    contrast: Tensor
+    ids: Tensor
+    response: tuple[Tensor, Tensor] | None
+
+
+@dataclass(frozen=True, eq=False)
 class BatchClip:
     """The clip on a device, float32.
 
@@ -30,8 +47,7 @@ class BatchClip:
         pairs: (K, 2) closure pairs.
         samples: M surface samples, those that the calibration saw.
         sample_surface: where they lie.
-        levels: samples of each pyramid level, their contrast and their places among the M, see
-            `FrameSolver.thinned_term`.
+        levels: samples of each pyramid level, see `FrameSolver.thinned_term`.
         albedo: (M, 3).
         window: places of the local mean.
     """
@@ -45,7 +61,7 @@ class BatchClip:
     pairs: Tensor
     samples: BatchPoints
     sample_surface: SurfacePoints
-    levels: tuple[tuple[BatchPoints, Tensor, Tensor], ...]
+    levels: tuple[BatchSamples, ...]
     albedo: Tensor
     window: Tensor
 
@@ -59,11 +75,14 @@ class BatchClip:
         template = clip.landmarks.template
         on_head = SurfaceSamples(template.faces, template.bary)
 
-        def level(index: int) -> tuple[BatchPoints, Tensor, Tensor]:
+        def level(index: int) -> BatchSamples:
             ids = (seen % sample_stride(index) == 0).nonzero()[:, 0]
             taken = seen[ids]
             points = BatchPoints.of(clip.sample_points.subset(taken), device)
-            return points, clip.contrast[index, taken].to(device), ids.to(device)
+            response = None
+            if clip.response is not None:
+                response = clip.response.own[taken].to(device), clip.response.around[index, taken].to(device)
+            return BatchSamples(points, clip.contrast[index, taken].to(device), ids.to(device), response)
 
         return cls(
             clip=clip,

@@ -32,6 +32,7 @@ from tracker.frame_solver import (
 )
 from tracker.image import inside
 from tracker.landmark_set import inter_ocular_px
+from tracker.light_response import response_gain
 from tracker.local_contrast import window_axes_torch
 from tracker.solver import Outcome, SolverSettings
 from tracker.state import FrameState, Layout
@@ -124,8 +125,10 @@ class BatchSolver:
             seen: the visible samples.
         """
         clip, energy = self.on_device, self.solver.energy
-        points, target, ids = clip.levels[index]
-        seen = seen.subset(ids)
+        samples = clip.levels[index]
+        points, target, seen = samples.points, samples.contrast, seen.subset(samples.ids)
+        if samples.response is not None:
+            target = target * response_gain(*samples.response, state.light, state.R)
         lens = clip.fixed.lens.scaled(level.scale)
         sigma_m = clip.clip.contrast_sigma_m(energy.contrast_sigma_px, level.scale)
         normals_cam = seen.normals @ state.R.mT

@@ -78,7 +78,7 @@ class BatchContrast:
 
     Attributes:
         points: M samples.
-        target: (M, 3) contrast.
+        target: (M, 3) contrast, or (B, M, 3) where each frame has its own.
         level: the pictures.
         sigma: (B,) standard deviation of a channel's residual.
         confidence: (B, M), 0 where a sample is not seen.

@@ -47,12 +47,15 @@ class ColourView:
         level: the picture.
         axes: (M, 2, 2) discs of the local mean, see `tracker.local_contrast`; held during a solve.
         weight: (M,) inverse variance of a channel times confidence and robust weight, held during a solve.
+        gain: (M, 1) what the frame's light makes of the common contrast, held during a solve; None under steady light.
+            Contrast is divided by it, and the weight is that of the quotient.
     """
 
     ids: Tensor
     level: ImageLevel
     axes: Tensor
     weight: Tensor
+    gain: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +95,8 @@ class SharedColours:
         values = []
         for view, frame in zip(self.views, frames, strict=True):
             pixels = project_state(surface.subset(view.ids), frame, intrinsics.scaled(view.level.scale))
-            values.append(local_contrast(view.level, pixels, view.axes))
+            contrast = local_contrast(view.level, pixels, view.axes)
+            values.append(contrast if view.gain is None else contrast / view.gain)
         return self._cost(values, self._means(values))
 
     def add_to(
@@ -152,6 +156,9 @@ class SharedColours:
         values, slopes = np.empty((count, 3)), np.empty((count, 3, 2), np.float32)
         picture, pixels = view.level.pixels.numpy(), projected.pixels.numpy()
         kernels.surface_slopes(picture, pixels, view.axes.numpy(), WINDOW, by_tangent, values, slopes)
+        if view.gain is not None:
+            values /= view.gain.numpy()
+            slopes /= view.gain[..., None].numpy()
         return _Look(torch.from_numpy(values), slopes, by_tangent, projected.jacobian.numpy())
 
     def _slopes(self, seen: Sequence[_Look]) -> np.ndarray:
