@@ -118,7 +118,7 @@ def _samples_of(batch: BatchProblem, case: Case, index: int, row: int, single: F
     contrast = batch.contrast
     assert contrast is not None
     assert single.photometric is not None
-    known = (case.single.clip.seen > 0).nonzero()[:, 0][case.batch.on_device.levels[index][2].cpu()]
+    known = (case.single.clip.seen > 0).nonzero()[:, 0][case.batch.on_device.levels[index].ids.cpu()]
     confidence, axes = contrast.confidence[row].cpu(), contrast.axes[row].cpu()
     seen = confidence > 0
     return replace(

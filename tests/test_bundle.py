@@ -177,8 +177,8 @@ def test_offsets_take_up_a_detectors_bias() -> None:
     assert errors[2] < 0.5 * errors[0]
 
 
-def _coloured(truth: BundleState, frames: int) -> BundleProblem:
-    """Every frame shows the same smooth picture at half resolution; the landmarks are loosened."""
+def _coloured(truth: BundleState, frames: int, lit: bool = False) -> BundleProblem:
+    """Every frame shows one smooth picture at half resolution, `lit` by its own light; the landmarks are loosened."""
     y, x = np.mgrid[0:400, 0:400] / 20.0
     picture = np.stack([0.5 + 0.4 * np.sin(x + k) * np.cos(0.7 * y - k) for k in range(3)], -1)
     level = ImageLevel(torch.from_numpy(picture), 0.5)
@@ -187,7 +187,9 @@ def _coloured(truth: BundleState, frames: int) -> BundleProblem:
     for k in range(frames):
         ids = torch.arange(k, COUNT, 2 + k)
         axes = 2 * torch.rand(len(ids), 2, 2, generator=generator, dtype=torch.float64)
-        views.append(ColourView(ids, level, axes, torch.rand(len(ids), generator=generator, dtype=torch.float64)))
+        weight = torch.rand(len(ids), generator=generator, dtype=torch.float64)
+        gain = 0.6 + torch.rand(len(ids), 1, generator=generator, dtype=torch.float64) if lit else None
+        views.append(ColourView(ids, level, axes, weight, gain))
     problem = _problem(truth)
     loose = [replace(o, sigma_px=1e4, pair_sigma_px=1e4) for o in problem.observations]
     tangents = surface_tangents(torch.nn.functional.normalize(TEMPLATE.points.rest, dim=1))
@@ -209,6 +211,8 @@ def _linear_contrasts(problem: BundleProblem, state: BundleState) -> Callable[[t
         lens = state.intrinsics.scaled(view.level.scale)
         projected = linearise_projection_torch(surface.subset(view.ids), frame, lens)
         value, slope = local_contrast_torch(view.level, projected.pixels, view.axes)
+        if view.gain is not None:
+            value, slope = value / view.gain, slope / view.gain[..., None]
         by_tangent = projected.by_rest @ colours.tangents[view.ids].double()
         slopes.index_add_(0, view.ids, view.weight[:, None, None] * (slope @ by_tangent))
         total.index_add_(0, view.ids, view.weight)
@@ -253,10 +257,11 @@ def test_gradient_with_contours_is_that_of_the_cost() -> None:
     assert sum(float(c.cost(state.shape, f, state.intrinsics)) for c, f in zip(contours, state.frames, strict=True)) > 1
 
 
-def test_gradient_with_colours_is_that_of_one_slope_for_all_frames() -> None:
+@pytest.mark.parametrize("lit", [False, True], ids=["steady light", "moving light"])
+def test_gradient_with_colours_is_that_of_one_slope_for_all_frames(lit: bool) -> None:
     """Identity, focal length, principal point and poses through the pictures, the appearance eliminated."""
     truth = _truth(3)
-    state, problem = _perturbed(truth, 0.05), _coloured(truth, 3)
+    state, problem = _perturbed(truth, 0.05), _coloured(truth, 3, lit)
     assert problem.colours is not None
     equations, colours = problem.linearise(state), problem.colours
     analytic = torch.cat([equations.shared.g, *(own.g for own, _ in equations.frames)])

@@ -383,6 +383,21 @@ def test_errors_name_what_is_wrong(tracked, tmp_path: Path) -> None:
         run_stages(subject, config, ("calibration",), "cpu", False)
 
 
+def test_a_moving_light_survives_the_record(tracked, tmp_path: Path) -> None:
+    _, _, home = tracked
+    subject, config = _copy(home, tmp_path / "home")
+    model = load_head_model(config)
+    clip, record = load_clip(subject, config, model)
+    assert clip.response is None
+    levels, count = clip.contrast.shape[:2]
+    own, around = np.full((count, 8), 0.5, np.float32), np.full((levels, count, 8), 0.25, np.float32)
+    replace(record, light_own=own, light_around=around).save(subject.calibration_path)
+    response = load_clip(subject, config, model)[0].response
+    assert response is not None
+    assert np.array_equal(response.own.numpy(), own)
+    assert np.array_equal(response.around.numpy(), around)
+
+
 def test_without_meshes_and_depth(tracked, tmp_path: Path) -> None:
     _, _, home = tracked
     subject, config = _copy(home, tmp_path / "home", "write_meshes=false", "write_depth=false")
