@@ -38,7 +38,6 @@ from tracker.head_choice import head_name, load_head_model, model_files
 from tracker.image import pyramid
 from tracker.joint_problem import CalibrationTask, CameraPrior
 from tracker.landmark_set import COUNT, LandmarkSet, apertures, is_detected
-from tracker.light_response import LightResponse
 from tracker.mesh_files import canonical_vertices, obj_text
 from tracker.overlay import draw_landmarks
 from tracker.pose import rough_direction, spread_frames
@@ -311,7 +310,7 @@ def _write(
             np.savez(file, **{name: values.astype(np.float16) for name, values in arrays.items()})
 
     files.write_atomic(subject.appearance_path, write_texture)
-    response = clip.response or LightResponse.none(len(clip.contrast))
+    steady = np.zeros((0, 8), np.float32)
     vertices = canonical_vertices(clip.model, clip.shape.float()).numpy()
     files.write_text(subject.canonical_path, obj_text(clip.model, vertices))
     CalibrationRecord(
@@ -325,8 +324,8 @@ def _write(
         seen=clip.seen.numpy(),
         light=clip.light.numpy(),
         depth_m=np.array(clip.depth_m),
-        light_own=response.own.numpy(),
-        light_around=response.around.numpy(),
+        light_own=steady if clip.response is None else clip.response.own.numpy(),
+        light_around=steady if clip.response is None else clip.response.around.numpy(),
         frames=np.array(chosen),
         reprojection_px=np.array(geometry.reprojection_px),
         photometric_l1=np.array(calibration.photometric_l1),

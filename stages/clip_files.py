@@ -59,7 +59,7 @@ class CalibrationRecord:
         depth_m: () typical distance of the head.
         light_own: (M, 8) float32 response of the samples' shading to the light, see `tracker.light_response`; (0, 8)
             under steady light.
-        light_around: (L, M, 8) float32 that of their local means, or (L, 0, 8).
+        light_around: (L, M, 8) float32 that of their local means, or (0, 8).
         frames: (K,) calibration frames.
         reprojection_px: () median landmark error over them.
         photometric_l1: () mean absolute colour residual over them.
@@ -91,7 +91,8 @@ class CalibrationRecord:
         """How the contrast follows the light; None where that was steady."""
         if not len(self.light_own):
             return None
-        return LightResponse(torch.from_numpy(self.light_own), torch.from_numpy(self.light_around))
+        arrays = (self.albedo, self.light_own, self.light_around)
+        return LightResponse(*(torch.from_numpy(array) for array in arrays))
 
     @property
     def intrinsics(self) -> Intrinsics:

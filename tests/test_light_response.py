@@ -70,7 +70,9 @@ def test_an_even_head_shows_the_gain_and_nothing_else() -> None:
     clip = rendered_clip()
     clip = replace(clip, texture=np.full_like(clip.texture, 0.7))
     model, views = _views(clip, [60.0] * len(FRAMES))
-    response = surface_response(model.model, model.shape, model.samples.surface, views.widths_m)
+    response = surface_response(
+        model.model, model.shape, model.samples.surface, _ALBEDO.expand(len(model.samples.surface), 3), views.widths_m
+    )
     everyone = torch.arange(len(model.samples.surface))
     for level in range(2):
         light = _light(60.0).expand(len(FRAMES), 9, 3)
@@ -85,7 +87,9 @@ def test_an_even_head_shows_the_gain_and_nothing_else() -> None:
 
 def test_even_light_changes_nothing(swinging) -> None:
     _, model, views = swinging
-    response = surface_response(model.model, model.shape, model.samples.surface, views.widths_m)
+    response = surface_response(
+        model.model, model.shape, model.samples.surface, _ALBEDO.expand(len(model.samples.surface), 3), views.widths_m
+    )
     ids, R = torch.arange(0, len(model.samples.surface), 3), views.rotations[2]
     assert torch.equal(response.gain(1, ids, 0 * _light(0) + _light(0, key=0.0), R), torch.ones(len(ids), 1))
     # Strength of the light does not matter, only where it comes from.

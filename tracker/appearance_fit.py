@@ -128,10 +128,11 @@ def _under_moving_light(clip: ClipModel, views: SampleViews) -> tuple[ClipModel,
     if is_steady(_own_lights(some)[1]):
         return None
     albedo, lights = _own_lights(views)
-    response = surface_response(clip.model, clip.shape, clip.samples.surface, views.widths_m)
+    albedo = albedo.clamp(0, 1)
+    response = surface_response(clip.model, clip.shape, clip.samples.surface, albedo, views.widths_m)
     everyone, contrasts, better = torch.arange(views.weight.shape[1]), [], []
     for level, values in enumerate(views.contrast):
-        gain = response.gain(level, everyone, lights, views.rotations).expand_as(values)
+        gain = response.gain(level, everyone, lights, views.rotations)
         plain = unwrap(values, torch.ones_like(values), views.weight)[0]
         contrasts.append(unwrap(values, gain, views.weight)[0])
         better.append(_error(values - gain * contrasts[-1], views.weight) / _error(values - plain, views.weight))
@@ -139,7 +140,7 @@ def _under_moving_light(clip: ClipModel, views: SampleViews) -> tuple[ClipModel,
         return None
     seen, light = views.weight.sum(0), lights.mean(0)
     contrast = torch.stack(contrasts)
-    clip = replace(clip, contrast=contrast, albedo=albedo.clamp(0, 1), seen=seen, light=light, response=response)
+    clip = replace(clip, contrast=contrast, albedo=albedo, seen=seen, light=light, response=response)
     return clip, tuple(lights)
 
 

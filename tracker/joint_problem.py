@@ -282,7 +282,7 @@ def shared_colours(
         if clip.response is None:
             return ColourView(seen.ids, picture, term.axes, weight)
         gain = clip.response.gain(level, seen.ids, one.light, one.R)
-        return ColourView(seen.ids, picture, term.axes, weight * gain[:, 0].square(), gain)
+        return ColourView(seen.ids, picture, term.axes, weight * gain.square().mean(1), gain)
 
     found = on_threads(view, zip(pictures, state.frames, strict=True))
     views = tuple(one for one in found if one is not None)

@@ -5,9 +5,12 @@ the nose, lids, lips) stays, and where a hard light swings from side to side fra
 head space a sample's shading is B(n) L and that of its disc the mean of B(n_k) L over the disc's places k, with B the
 functions of `tracker.shading` and n the normals of the head at rest, so the contrast is multiplied by
 
-    gain = (1 + a . d) / (1 + b . d),    a = B(n) / B_0,    b = mean_k B(n_k) / B_0,    d = L / L_0,   bands 1 and 2
+    gain = (1 + a . d) / (1 + b . d) * M / (M + e),    M = albedo B_0 L_0 (1 + b . d)
 
-Nothing of it is fitted to the pictures: a free response would take up what poses and form have to explain.
+    a = B(n) / B_0,    b = mean_k B(n_k) / B_0,    d = L / L_0,   bands 1 and 2
+
+The second factor is that of the constant e which `tracker.local_contrast` adds to the mean M: a lamp that swings leaves half
+of a face so dark that it counts. Nothing of this is fitted to the pictures: a free response would take up what poses and form have to explain.
 """
 
 from dataclasses import dataclass
@@ -16,12 +19,11 @@ import torch
 from torch import Tensor
 
 from tracker.head.model import HeadModel, embed, vertex_normals
+from tracker.kernels.contrast import DARKEST_MEAN
 from tracker.local_contrast import WINDOW, surface_tangents
 from tracker.samples import SurfaceSamples
-from tracker.shading import rotate_sh, sh_basis
+from tracker.shading import SH_CONSTANTS, rotate_sh, sh_basis
 
-# Numbers that say where light comes from: the coefficients of bands 1 and 2.
-LIGHT_DIRECTIONS = 8
 # Lights of a clip whose directions vary by less than this are steady (RMS in camera axes, `light_directions`).
 _STEADY = 0.15
 # Shading is kept above this share of the ambient one, and a gain within these limits: beyond, the light model is wrong.
@@ -62,17 +64,14 @@ class LightResponse:
     """The response of N samples on L pyramid levels, float32.
 
     Attributes:
+        albedo: (N, 3) sRGB.
         own: (N, 8) what the light's directions in head space add to a sample's shading, relative to ambient light.
         around: (L, N, 8) the same for the disc of its local mean.
     """
 
+    albedo: Tensor
     own: Tensor
     around: Tensor
-
-    @classmethod
-    def none(cls, levels: int) -> "LightResponse":
-        """That of no samples, in files of clips under steady light."""
-        return cls(torch.zeros(0, LIGHT_DIRECTIONS), torch.zeros(levels, 0, LIGHT_DIRECTIONS))
 
     def gain(self, level: int, ids: Tensor, light: Tensor, R: Tensor) -> Tensor:
         """What the samples' contrast is multiplied by.
@@ -84,20 +83,28 @@ class LightResponse:
             R: (..., 3, 3) head to camera.
 
         Returns:
-            (..., M, 1) float32.
+            (..., M, 3) float32.
         """
-        return response_gain(self.own[ids], self.around[level][ids], light, R)
+        return response_gain(self.of(level, ids), light, R)
+
+    def of(self, level: int, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Albedo (M, 3), own and around (M, 8) of samples (M,) on a level."""
+        return self.albedo[ids], self.own[ids], self.around[level][ids]
 
 
-def response_gain(own: Tensor, around: Tensor, light: Tensor, R: Tensor) -> Tensor:
-    """`LightResponse.gain` of samples (M, 8), on any device."""
+def response_gain(samples: tuple[Tensor, Tensor, Tensor], light: Tensor, R: Tensor) -> Tensor:
+    """`LightResponse.gain` of what `LightResponse.of` gives, on any device."""
+    albedo, own, around = samples
     d = light_directions(rotate_sh(light.float(), R.float().mT))
     shading, mean = ((1 + d @ rows.T).clamp_min(_DARKEST) for rows in (own, around))
-    return (shading / mean).clamp(_LEAST_GAIN, _LARGEST_GAIN)[..., None]
+    uneven = (shading / mean).clamp(_LEAST_GAIN, _LARGEST_GAIN)[..., None]
+    ambient = (SH_CONSTANTS[0] * light[..., :1, :]).float().clamp_min(0)
+    brightness = albedo * ambient * mean[..., None]
+    return uneven * brightness / (brightness + DARKEST_MEAN)
 
 
 def surface_response(
-    model: HeadModel, shape: Tensor, samples: SurfaceSamples, widths_m: tuple[float, ...]
+    model: HeadModel, shape: Tensor, samples: SurfaceSamples, albedo: Tensor, widths_m: tuple[float, ...]
 ) -> LightResponse:
     """The response of samples on a head at rest.
 
@@ -105,6 +112,7 @@ def surface_response(
         model: the head.
         shape: (S,) identity.
         samples: N samples.
+        albedo: (N, 3) theirs.
         widths_m: standard deviation of the local mean's disc on each level, metres.
     """
     # Imported here: few clips need it, and it takes long.
@@ -123,7 +131,7 @@ def surface_response(
         places = points[:, None] + width * torch.einsum("nij,kj->nki", tangents, window[:, :2])
         nearest = torch.from_numpy(tree.query(places.flatten(0, 1).numpy())[1])
         around.append((_relative(there[nearest]).unflatten(0, places.shape[:2]) * window[:, 2:]).sum(1))
-    return LightResponse(_relative(directions), torch.stack(around))
+    return LightResponse(albedo, _relative(directions), torch.stack(around))
 
 
 def _relative(normals: Tensor) -> Tensor:

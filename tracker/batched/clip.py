@@ -24,13 +24,13 @@ class BatchSamples:
         points: where they are.
         contrast: (M', 3).
         ids: (M',) places among the M.
-        response: (M', 8) and (M', 8) as `tracker.light_response.response_gain` takes them; None under steady light.
+        response: theirs as `LightResponse.of` gives it; None under steady light.
     """
 
     points: BatchPoints
     contrast: Tensor
     ids: Tensor
-    response: tuple[Tensor, Tensor] | None
+    response: tuple[Tensor, Tensor, Tensor] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,8 @@ class BatchClip:
             points = BatchPoints.of(clip.sample_points.subset(taken), device)
             response = None
             if clip.response is not None:
-                response = clip.response.own[taken].to(device), clip.response.around[index, taken].to(device)
+                albedo, own, around = clip.response.of(index, taken)
+                response = albedo.to(device), own.to(device), around.to(device)
             return BatchSamples(points, clip.contrast[index, taken].to(device), ids.to(device), response)
 
         return cls(

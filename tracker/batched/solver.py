@@ -128,7 +128,7 @@ class BatchSolver:
         samples = clip.levels[index]
         points, target, seen = samples.points, samples.contrast, seen.subset(samples.ids)
         if samples.response is not None:
-            target = target * response_gain(*samples.response, state.light, state.R)
+            target = target * response_gain(samples.response, state.light, state.R)
         lens = clip.fixed.lens.scaled(level.scale)
         sigma_m = clip.clip.contrast_sigma_m(energy.contrast_sigma_px, level.scale)
         normals_cam = seen.normals @ state.R.mT

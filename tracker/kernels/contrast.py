@@ -14,7 +14,7 @@ import numpy as np
 from tracker.kernels.options import FAST
 
 # Added to the local mean, sRGB units: in black areas the quotient would be sensor noise.
-DARKEST_MEAN = 0.01
+DARKEST_MEAN = 0.03
 # The contrast of an even area.
 HALF = 0.5
 # Scale of the Geman-McClure kernel, squared standard deviations: see `tracker.robust`.

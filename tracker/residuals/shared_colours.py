@@ -47,7 +47,7 @@ class ColourView:
         level: the picture.
         axes: (M, 2, 2) discs of the local mean, see `tracker.local_contrast`; held during a solve.
         weight: (M,) inverse variance of a channel times confidence and robust weight, held during a solve.
-        gain: (M, 1) what the frame's light makes of the common contrast, held during a solve; None under steady light.
+        gain: (M, 3) what the frame's light makes of the common contrast, held during a solve; None under steady light.
             Contrast is divided by it, and the weight is that of the quotient.
     """
 
