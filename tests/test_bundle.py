@@ -188,7 +188,7 @@ def _coloured(truth: BundleState, frames: int, lit: bool = False) -> BundleProbl
         ids = torch.arange(k, COUNT, 2 + k)
         axes = 2 * torch.rand(len(ids), 2, 2, generator=generator, dtype=torch.float64)
         weight = torch.rand(len(ids), generator=generator, dtype=torch.float64)
-        gain = 0.6 + torch.rand(len(ids), 1, generator=generator, dtype=torch.float64) if lit else None
+        gain = 0.6 + torch.rand(len(ids), 3, generator=generator, dtype=torch.float64) if lit else None
         views.append(ColourView(ids, level, axes, weight, gain))
     problem = _problem(truth)
     loose = [replace(o, sigma_px=1e4, pair_sigma_px=1e4) for o in problem.observations]

@@ -9,8 +9,9 @@ functions of `tracker.shading` and n the normals of the head at rest, so the con
 
     a = B(n) / B_0,    b = mean_k B(n_k) / B_0,    d = L / L_0,   bands 1 and 2
 
-The second factor is that of the constant e which `tracker.local_contrast` adds to the mean M: a lamp that swings leaves half
-of a face so dark that it counts. Nothing of this is fitted to the pictures: a free response would take up what poses and form have to explain.
+The second factor is that of the constant e which `tracker.local_contrast` adds to the mean M: a lamp that swings leaves
+half of a face so dark that it counts. Nothing of this is fitted to the pictures: a free response would take up what
+poses and form have to explain.
 """
 
 from dataclasses import dataclass
