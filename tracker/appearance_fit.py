@@ -23,7 +23,7 @@ _AMBIENT = 1 / SH_CONSTANTS[0]
 # close to the clip's, the rest is skin that moves.
 _CLIP_LIGHT_STD, _FRAME_LIGHT_STD = 0.5, 0.1
 # Of the error that one contrast for all frames leaves, one that follows the light leaves less than this, if it does.
-_FOLLOWED = 0.95
+_FOLLOWED = 0.85
 # Every so many samples tell whether the light moves.
 _LOOK_STRIDE = 4
 # Light and albedo are fitted in turn; the split settles within a few.
@@ -156,7 +156,7 @@ def _own_lights(views: SampleViews) -> tuple[Tensor, Tensor]:
         [mean_albedo(*frame) for frame in zip(views.colours[:, None], views.weight[:, None], strict=True)]
     )
     priors = torch.zeros(len(brightness), 9, 3, dtype=torch.float64)
-    priors[:, 0] = _AMBIENT * (brightness / mean).double()
+    priors[:, 0] = _AMBIENT * (brightness / mean.clamp_min(1e-3)).double()
     lights, inverse_std = priors, 1 / (_CLIP_LIGHT_STD * priors[:, 0].mean(1).clamp_min(1e-3))
     albedo = unwrap(views.colours, _shading(views, lights), views.weight)[0]
     for _ in range(_ALTERNATIONS):
