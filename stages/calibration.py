@@ -310,7 +310,6 @@ def _write(
             np.savez(file, **{name: values.astype(np.float16) for name, values in arrays.items()})
 
     files.write_atomic(subject.appearance_path, write_texture)
-    steady = np.zeros((0, 8), np.float32)
     vertices = canonical_vertices(clip.model, clip.shape.float()).numpy()
     files.write_text(subject.canonical_path, obj_text(clip.model, vertices))
     CalibrationRecord(
@@ -324,8 +323,8 @@ def _write(
         seen=clip.seen.numpy(),
         light=clip.light.numpy(),
         depth_m=np.array(clip.depth_m),
-        light_own=steady if clip.response is None else clip.response.own.numpy(),
-        light_around=steady if clip.response is None else clip.response.around.numpy(),
+        light_own=np.zeros((0, 8), np.float32) if clip.response is None else clip.response.own.numpy(),
+        light_around=np.zeros((0, 8), np.float32) if clip.response is None else clip.response.around.numpy(),
         frames=np.array(chosen),
         reprojection_px=np.array(geometry.reprojection_px),
         photometric_l1=np.array(calibration.photometric_l1),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from batched_case import DEVICES, Case
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,6 +50,18 @@ def calibrated():
     task = calibration_task(clip, [0, 14, 28, 40, 52, 66, 80, 92])
     geometry = solve_geometry(task)
     return clip, task, geometry, solve_appearance(task, geometry)
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device of the batched solve; CUDA is skipped where there is none."""
+    return request.param
+
+
+@pytest.fixture
+def case(calibrated, device: str) -> Case:
+    """The calibrated head with its solvers, the batched one on the device."""
+    return Case.of(calibrated, device)
 
 
 @pytest.fixture(scope="session")

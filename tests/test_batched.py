@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from batched_case import DEVICES, Case, in_float64, problems
+from batched_case import Case, in_float64, problems
 from heads import random_head, random_state
 from numeric import numeric_jacobian, worst_relative
 from scipy.spatial.transform import Rotation
@@ -34,16 +34,6 @@ from tracker.residuals.projection import linearise_projection_torch
 from tracker.state import FrameState
 
 LENS = Intrinsics(700.0, 260.0, 250.0)
-
-
-@pytest.fixture(params=DEVICES)
-def device(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def case(calibrated, device: str) -> Case:
-    return Case.of(calibrated, device)
 
 
 def _cpu(values: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from batched_case import DEVICES, NUMBERS, Case, converted, problems
+from batched_case import NUMBERS, Case, converted, problems
 
 from tracker.batched import surface
 from tracker.batched.minimise import evidence_of, minimise
@@ -20,16 +20,6 @@ from tracker.solver import SolverSettings
 from tracker.track import fitted478, temporal_term
 
 LENS = Intrinsics(700.0, 260.0, 250.0)
-
-
-@pytest.fixture(params=DEVICES)
-def device(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def case(calibrated, device: str) -> Case:
-    return Case.of(calibrated, device)
 
 
 # ---- whole frames

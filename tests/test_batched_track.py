@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import tracked_clip
-from batched_case import BLACK, DEVICES, landmarks_apart_px
+from batched_case import BLACK, landmarks_apart_px
 from rendered_clip import RenderedClip, rotation_degrees
 
 from benchmarks import devices
@@ -30,11 +30,6 @@ from tracker.track import Past, TrackedFrame, predict, track_frame
 COUNT = 22
 # Three chunks: 0 to 7, 8 to 15, 16 to 21.
 CHUNK, RUN_IN = 8, 3
-
-
-@pytest.fixture(params=DEVICES)
-def device(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from batched_case import DEVICES, Case
+from batched_case import Case
 from rendered_clip import RenderedClip, calibration_task, rendered_clip, rotation_degrees
 
 from tracker.appearance_fit import SampleViews, view_samples, with_appearance
@@ -134,6 +134,14 @@ def test_a_steady_light_is_left_alone() -> None:
     assert len(lights) == len(FRAMES)
 
 
+def test_black_pictures_are_no_moving_light(swinging) -> None:
+    _, model, views = swinging
+    black = replace(views, colours=torch.zeros_like(views.colours), contrast=torch.zeros_like(views.contrast))
+    fitted, lights = with_appearance(model, black)
+    assert fitted.response is None
+    assert bool(torch.stack(lights).isfinite().all())
+
+
 @pytest.fixture(scope="module")
 def calibrated_swinging():
     """A clip under the lamp, calibrated from landmarks and pictures."""
@@ -171,7 +179,6 @@ def test_tracking_follows_the_light(calibrated_swinging) -> None:
     assert np.all(np.array(correlations[1]) < 0.7)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_batched_terms_follow_the_light_alike(calibrated_swinging, device: str) -> None:
     clip, task, calibration = calibrated_swinging
     case = Case.of((clip, task, None, calibration), device)

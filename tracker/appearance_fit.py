@@ -103,6 +103,7 @@ def with_appearance(clip: ClipModel, views: SampleViews) -> tuple[ClipModel, tup
 
 
 def _under_steady_light(clip: ClipModel, views: SampleViews) -> ClipModel:
+    """One contrast, albedo and light for all frames."""
     ones = torch.ones_like(views.colours)
     contrasts = torch.stack([unwrap(level, ones, views.weight)[0] for level in views.contrast])
     mean = mean_albedo(views.colours, views.weight)
@@ -113,9 +114,7 @@ def _under_steady_light(clip: ClipModel, views: SampleViews) -> ClipModel:
         light = _clip_light(views, albedo, light)
         shading = sh_basis(views.normals_cam) @ light.float()
         albedo, seen = unwrap(views.colours, shading, views.weight)
-        # The scale that light and albedo share: the albedo's mean is the pictures' mean.
-        scale = mean / mean_albedo(albedo[None], seen[None]).clamp_min(1e-3)
-        albedo, light = albedo * scale, light / scale.double()
+        albedo, light = _rescaled(albedo, seen, light, mean)
     return replace(clip, contrast=contrasts, albedo=albedo.clamp(0, 1), seen=seen, light=light, response=None)
 
 
@@ -167,9 +166,15 @@ def _own_lights(views: SampleViews) -> tuple[Tensor, Tensor]:
             fitted.append(estimate_light(colours, albedo, normals, weight, priors[k], std))
         lights = torch.stack(fitted)
         albedo, seen = unwrap(views.colours, _shading(views, lights), views.weight)
-        scale = mean / mean_albedo(albedo[None], seen[None]).clamp_min(1e-3)
-        albedo, lights = albedo * scale, lights / scale.double()
+        albedo, lights = _rescaled(albedo, seen, lights, mean)
     return albedo, lights
+
+
+def _rescaled(albedo: Tensor, seen: Tensor, light: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Albedo (N, 3) and light (..., 9, 3) at the scale that they share: the albedo's mean is the pictures' (3,)."""
+    # A black channel, too, has a light.
+    scale = (mean / mean_albedo(albedo[None], seen[None]).clamp_min(1e-3)).clamp_min(1e-3)
+    return albedo * scale, light / scale.double()
 
 
 def _shading(views: SampleViews, lights: Tensor) -> Tensor:
